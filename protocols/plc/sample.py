@@ -8,36 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import Malformed
-
-
-class SignalRole(IntEnum):
-    """What a signal means for the line; its column in `SampleBlock.values`, its bit in `SampleBlock.valid`."""
-
-    STATE = 0
-    MODE = 1
-    TOTAL = 2
-    GOOD = 3
-    REJECT = 4
-    PRODUCT = 5
-    ORDER = 6
-
-
-ROLES: Final = len(SignalRole)
-
-
-class Quality(IntEnum):
-    """The quality of one value, folded from OPC UA's StatusCode severity (Part 4, 7.39) or a Modbus exception."""
-
-    GOOD = 0
-    UNCERTAIN = 1
-    BAD = 2
+from protocols.plc.roles import ROLES, Quality, SignalRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +44,9 @@ class SampleBlock:
     def __post_init__(self) -> None:
         rows = len(self.time_ms)
         if self.values.shape != (rows, ROLES) or self.valid.shape != (rows,):
-            raise Malformed(f"a sample block of {rows} rows needs values of ({rows}, {ROLES}) and valid of ({rows},)")
+            raise Malformed(
+                f"a sample block of {rows} rows needs values of ({rows}, {ROLES}) and valid of ({rows},)"
+            )
         if rows > 1 and bool((np.diff(self.time_ms) < 0).any()):
             raise Malformed("the times of a sample block go backwards")
 
