@@ -41,9 +41,7 @@ class Refused(LinetallyError):
 class ConfigurationError(LinetallyError):
     """The user's configuration cannot be used. Says where, what, and what to write instead."""
 
-    def __init__(
-        self, what: str, *, file: str | None = None, line: int | None = None, mend: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, file: str | None = None, line: int | None = None, mend: str = "") -> None:
         place = "" if file is None else f"{file}: " if line is None else f"{file}, line {line}: "
         super().__init__(place + what + (f"\n  {mend}" if mend else ""))
         self.what = what

@@ -132,9 +132,7 @@ def _day_segments(calendar: Calendar, day: date) -> tuple[Segment, ...]:
     zone = ZoneInfo(calendar.timezone)
     if not calendar.shifts:
         kind = CalendarKind.PLANNED_DOWN if day.isoformat() in calendar.holidays else CalendarKind.SCHEDULED
-        return (
-            Segment(local_ms(zone, day, 0), local_ms(zone, day, DAY_MINUTES), kind, f"{day.isoformat()}/day"),
-        )
+        return (Segment(local_ms(zone, day, 0), local_ms(zone, day, DAY_MINUTES), kind, f"{day.isoformat()}/day"),)
     out: list[Segment] = []
     todays: Sequence[Shift] = sorted(calendar.shifts, key=lambda shift: shift.start_minute)
     for shift in todays:
@@ -142,9 +140,7 @@ def _day_segments(calendar: Calendar, day: date) -> tuple[Segment, ...]:
             continue
         name = f"{day.isoformat()}/{shift.name}"
         if day.isoformat() in calendar.holidays:
-            out.append(
-                _segment(zone, day, shift.start_minute, shift.end_minute, CalendarKind.PLANNED_DOWN, name)
-            )
+            out.append(_segment(zone, day, shift.start_minute, shift.end_minute, CalendarKind.PLANNED_DOWN, name))
             continue
         at = shift.start_minute
         for first, last in sorted(shift.breaks):

@@ -91,9 +91,7 @@ class LineConfiguration:
                 line_id=data["line_id"],
                 name=data["name"],
                 calendar=Calendar.from_data(data["calendar"]),
-                products=tuple(
-                    Product(p["code"], p["name"], p.get("ideal_cycle_ns")) for p in data["products"]
-                ),
+                products=tuple(Product(p["code"], p["name"], p.get("ideal_cycle_ns")) for p in data["products"]),
                 counters=tuple(Counter(SignalRole[role], modulus) for role, modulus in data["counters"]),
                 states=tuple((raw, State[state]) for raw, state in data["states"]),
                 production_modes=tuple(data["production_modes"]),

@@ -53,9 +53,7 @@ class Definition:
         """The inverse of `to_data`. Raises Malformed for unknown or missing keys."""
         if set(data) != set(ISO.to_data()):
             raise Malformed(f"a definition needs the keys {sorted(ISO.to_data())}, not {sorted(data)}")
-        return cls(
-            data["preset"], data["version"], data["minor_stop_ms"], bool(data["minor_stop_in_performance"])
-        )
+        return cls(data["preset"], data["version"], data["minor_stop_ms"], bool(data["minor_stop_in_performance"]))
 
     @property
     def hash(self) -> bytes:
@@ -65,7 +63,9 @@ class Definition:
     def words(self) -> str:
         """The definition in one line, as it stands beside a figure."""
         side = "Performance" if self.minor_stop_in_performance else "Availability"
-        return f"{PRESET_NAMES.get(self.preset, self.preset)}; stops under {self.minor_stop_ms // 1000} s are {side} loss"
+        return (
+            f"{PRESET_NAMES.get(self.preset, self.preset)}; stops under {self.minor_stop_ms // 1000} s are {side} loss"
+        )
 
 
 ISO: Final = Definition()

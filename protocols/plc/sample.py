@@ -44,9 +44,7 @@ class SampleBlock:
     def __post_init__(self) -> None:
         rows = len(self.time_ms)
         if self.values.shape != (rows, ROLES) or self.valid.shape != (rows,):
-            raise Malformed(
-                f"a sample block of {rows} rows needs values of ({rows}, {ROLES}) and valid of ({rows},)"
-            )
+            raise Malformed(f"a sample block of {rows} rows needs values of ({rows}, {ROLES}) and valid of ({rows},)")
         if rows > 1 and bool((np.diff(self.time_ms) < 0).any()):
             raise Malformed("the times of a sample block go backwards")
 
