@@ -1,0 +1,36 @@
+"""What every test may lean on: tools that a machine may lack, and ports that nobody holds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+
+import pytest
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a test whose tool is missing, with the reason; in CI a missing tool is a failure."""
+    for marker in item.iter_markers("needs"):
+        tool = marker.args[0]
+        if shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/usr/local/go/bin"):
+            continue
+        words = f"{tool} is not on this machine"
+        if IN_CI:
+            pytest.fail(f"{words}; .ci/run must install it", pytrace=False)
+        pytest.skip(words)
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """A function that gives a TCP port of 127.0.0.1 which was free a moment ago."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
