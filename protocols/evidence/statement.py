@@ -1,0 +1,166 @@
+"""The measured windows of one line inside a record, and their wire form.
+
+Decides what is a possible row: the categories add up to the window, no count is negative, windows touch. Does not
+decide what the numbers mean (`protocols.measurement`).
+
+The wire form of a line's statement is an array of five:
+
+    [line_id, configuration_hash, raw, strings, rows]
+
+`raw` is null or [root, chunks, samples]. `strings` holds each product, order and shift once, in the order of
+first use. A row is one flat array of integers:
+
+    [start_ms - record start_ms, length_ms, kind, product, order, shift, *account]
+
+with product, order and shift as indices into `strings`, and the account as `TimeAccount.as_ints()`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from protocols.errors import Malformed
+from protocols.evidence.fields import MAX_INT, MAX_TIME_MS, as_bytes, as_id, as_int, as_list, as_text
+from protocols.measurement.account import ACCOUNT_INTS, CATEGORIES, CalendarKind, TimeAccount, Window
+
+HASH_LENGTH: Final = 32
+_HEAD: Final = 6
+_ROW_INTS: Final = _HEAD + ACCOUNT_INTS
+_INT_ONLY: Final = frozenset({int})
+_KINDS: Final = tuple(CalendarKind)
+# Positions within a row.
+_LENGTH, _KIND, _TEXTS = 1, 2, slice(3, 6)
+_TIMES = slice(_HEAD, _HEAD + CATEGORIES)
+_PLANNED, _TOTAL, _GOOD = _HEAD + CATEGORIES, _HEAD + CATEGORIES + 1, _HEAD + CATEGORIES + 2
+
+
+@dataclass(frozen=True, slots=True)
+class RawCommitment:
+    """What the gateway holds in raw samples for these windows: root of the tree over the chunks, and its size."""
+
+    root: bytes
+    chunk_count: int
+    sample_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineStatement:
+    """One line's windows in a record: at least one, each beginning where the one before ended.
+
+    `configuration_hash` (32 bytes): `LineConfiguration.hash` under which they were measured.
+    """
+
+    line_id: str
+    configuration_hash: bytes
+    raw: RawCommitment | None
+    windows: tuple[Window, ...]
+
+
+def lines_to_wire(lines: tuple[LineStatement, ...], record_start_ms: int) -> list[Any]:
+    return [_line_to_wire(line, record_start_ms) for line in lines]
+
+
+def lines_from_wire(value: object, start_ms: int, end_ms: int) -> tuple[LineStatement, ...]:
+    """The statements of a record that spans [start_ms, end_ms). Raises Malformed, naming line, row and field."""
+    lines = tuple(
+        _line_from_wire(item, f"body[{i}]", start_ms, end_ms) for i, item in enumerate(as_list(value, "body"))
+    )
+    if not lines:
+        raise Malformed("body: a measurement without a line")
+    if len({line.line_id for line in lines}) != len(lines):
+        raise Malformed("body: a line is stated twice")
+    return lines
+
+
+def _line_to_wire(line: LineStatement, record_start_ms: int) -> list[Any]:
+    strings: dict[str, int] = {}
+    rows = [
+        [
+            window.start_ms - record_start_ms,
+            window.end_ms - window.start_ms,
+            int(window.kind),
+            strings.setdefault(window.product, len(strings)),
+            strings.setdefault(window.order, len(strings)),
+            strings.setdefault(window.shift, len(strings)),
+            *map(int, window.account.as_ints()),
+        ]
+        for window in line.windows
+    ]
+    raw = None if line.raw is None else [line.raw.root, line.raw.chunk_count, line.raw.sample_count]
+    return [line.line_id, line.configuration_hash, raw, list(strings), rows]
+
+
+def _line_from_wire(value: object, name: str, start_ms: int, end_ms: int) -> LineStatement:
+    line_id, configuration_hash, raw, strings, rows = as_list(value, name, 5)
+    line_id = as_id(line_id, f"{name}: line id")
+    name = f"{name} (line {line_id})"
+    texts = [as_text(text, f"{name}: strings[{i}]") for i, text in enumerate(as_list(strings, f"{name}: strings"))]
+    if len(set(texts)) != len(texts):
+        raise Malformed(f"{name}: strings: a text stands there twice")
+    windows: list[Window] = []
+    used = 0
+    for i, row in enumerate(as_list(rows, f"{name}: rows")):
+        used = _check_row(row, f"{name}: row {i}", used, len(texts))
+        window_start = start_ms + row[0]
+        if windows and window_start != windows[-1].end_ms:
+            raise Malformed(f"{name}: row {i}: does not begin where the row before it ended")
+        window_end = window_start + row[_LENGTH]
+        product, order, shift = row[_TEXTS]
+        windows.append(
+            Window(
+                window_start,
+                window_end,
+                _KINDS[row[_KIND]],
+                texts[product],
+                texts[order],
+                texts[shift],
+                TimeAccount(tuple(row[_TIMES]), *row[_PLANNED:]),
+            )
+        )
+    if not windows:
+        raise Malformed(f"{name}: no rows")
+    if windows[-1].end_ms > end_ms:
+        raise Malformed(f"{name}: the windows end after the record does")
+    if used != len(texts):
+        raise Malformed(f"{name}: strings: a text that no row uses")
+    return LineStatement(
+        line_id,
+        as_bytes(configuration_hash, f"{name}: configuration hash", HASH_LENGTH),
+        _raw_from_wire(raw, f"{name}: raw"),
+        tuple(windows),
+    )
+
+
+def _check_row(row: object, name: str, used: int, texts: int) -> int:
+    """Raises Malformed for an impossible row; gives how many texts are in use after it."""
+    ints = as_list(row, name, _ROW_INTS)
+    # A verdict over half a year checks some 10^8 of these integers: whole rows in C, not one by one.
+    if set(map(type, ints)) != _INT_ONLY or min(ints) < 0 or max(ints) > MAX_INT:
+        raise Malformed(f"{name}: must be integers from 0 to 2^63-1")
+    if ints[_LENGTH] == 0 or ints[0] > MAX_TIME_MS:
+        raise Malformed(f"{name}: a window without a length, or past the year 9999")
+    if ints[_KIND] >= len(_KINDS):
+        raise Malformed(f"{name}: kind {ints[_KIND]} is not a calendar kind")
+    for text in ints[_TEXTS]:
+        if text > used or text >= texts:
+            raise Malformed(f"{name}: a text's index is not the next new one, nor one that was used")
+        used = max(used, text + 1)
+    if sum(ints[_TIMES]) != ints[_LENGTH]:
+        raise Malformed(f"{name}: the categories add up to {sum(ints[_TIMES])} ms, the window is {ints[_LENGTH]} ms")
+    if ints[_PLANNED] > ints[_LENGTH]:
+        raise Malformed(f"{name}: planned time is longer than the window")
+    if ints[_GOOD] > ints[_TOTAL]:
+        raise Malformed(f"{name}: {ints[_GOOD]} good pieces of {ints[_TOTAL]} in all")
+    return used
+
+
+def _raw_from_wire(value: object, name: str) -> RawCommitment | None:
+    if value is None:
+        return None
+    root, chunks, samples = as_list(value, name, 3)
+    return RawCommitment(
+        as_bytes(root, f"{name} root", HASH_LENGTH),
+        as_int(chunks, f"{name} chunks"),
+        as_int(samples, f"{name} samples"),
+    )

@@ -1,0 +1,92 @@
+"""What the hub answers to a record: a receipt, or a refusal.
+
+Decides their wire form and when a receipt lets a gateway forget a record. Does not decide which record is admitted
+(the hub's admission).
+
+A receipt is not signed itself: its tlog-proof carries the log's signed checkpoint and the path from the record to
+its root, and nothing else of it is believed. A refusal is only a message: it never lets a gateway forget.
+
+Deterministic CBOR:
+
+    {1: 1, 2: "receipt", 3: kid, 4: sequence, 5: record hash, 6: tlog-proof as text}
+    {1: 1, 2: "refused", 3: kid, 4: sequence, 5: record hash, 6: code, 7: words, 8: next sequence expected, or null}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from protocols.errors import Malformed
+from protocols.evidence import canonical
+from protocols.evidence.cose import KID_LENGTH, Kid
+from protocols.evidence.fields import as_bytes, as_id, as_int, as_map, as_optional_int, as_text
+from protocols.evidence.record import RecordHash
+
+MAX_BYTES: Final = 65_535
+VERSION: Final = 1
+_HASH_LENGTH: Final = 32
+_RECEIPT_KEYS: Final = frozenset(range(1, 7))
+_REFUSED_KEYS: Final = frozenset(range(1, 9))
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The record is in the log. `proof`: a tlog-proof (c2sp.org) of its inclusion."""
+
+    kid: Kid
+    sequence: int
+    record_hash: RecordHash
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The hub did not take the record. `code` is a stable word for machines, `words` is for a person.
+
+    `expected_sequence`: the sequence that the hub waits for from this key, where it knows the key.
+    """
+
+    kid: Kid
+    sequence: int
+    record_hash: RecordHash
+    code: str
+    words: str
+    expected_sequence: int | None = None
+
+
+def encode_receipt(answer: Receipt | Refusal) -> bytes:
+    """Raises Malformed if a field is out of its range."""
+    common: dict[int, object] = {1: VERSION, 3: answer.kid, 4: answer.sequence, 5: answer.record_hash}
+    if isinstance(answer, Receipt):
+        data = canonical.encode(common | {2: "receipt", 6: answer.proof})
+    else:
+        data = canonical.encode(common | {2: "refused", 6: answer.code, 7: answer.words, 8: answer.expected_sequence})
+    if decode_receipt(data) != answer:
+        raise Malformed("the receipt does not come back the same from its wire form")
+    return data
+
+
+def decode_receipt(data: bytes) -> Receipt | Refusal:
+    """Raises Malformed, naming the field. Proves nothing yet: that is `verify_receipt`."""
+    wire: dict[Any, Any] = as_map(canonical.decode(data, MAX_BYTES), "receipt")
+    kind = wire.get(2)
+    if kind not in ("receipt", "refused"):
+        raise Malformed("receipt: its kind (2) must be receipt or refused")
+    as_map(wire, "receipt", _RECEIPT_KEYS if kind == "receipt" else _REFUSED_KEYS)
+    as_int(wire[1], "version", VERSION, VERSION)
+    kid = Kid(as_bytes(wire[3], "kid", KID_LENGTH))
+    sequence = as_int(wire[4], "sequence")
+    record_hash = RecordHash(as_bytes(wire[5], "record hash", _HASH_LENGTH))
+    if kind == "receipt":
+        if not isinstance(wire[6], str):
+            raise Malformed("proof must be text")
+        return Receipt(kid, sequence, record_hash, wire[6])
+    return Refusal(
+        kid,
+        sequence,
+        record_hash,
+        as_id(wire[6], "code"),
+        as_text(wire[7], "words"),
+        as_optional_int(wire[8], "expected sequence"),
+    )
