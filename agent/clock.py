@@ -1,9 +1,9 @@
 """Clocks: what time it is for this process, and how sure of it the machine is.
 
-Decides how wall time, elapsed time and waiting are read, so that the same agent runs on a gateway's own clock, on
-a simulated plant's faster clock and in a replay. Does not decide what a doubtful clock means for a record.
+Decides how wall time, elapsed time and waiting are read, so that the same agent runs on a gateway's own clock,
+on a simulated plant's faster clock and in a replay. Does not decide what a doubtful clock means for a record.
 
-Elapsed time is CLOCK_BOOTTIME: it goes on while the machine sleeps, and it is the same in every process of one
+Elapsed time is CLOCK_BOOTTIME: it goes on while the machine sleeps, and it is the same in every process of a
 machine, so a simulator and an agent that share a clock file agree to the millisecond without talking.
 """
 
@@ -154,7 +154,7 @@ def _sync_age_ms(now_ms: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedClock:
-    """A clock that starts at `start_ms` when CLOCK_BOOTTIME is `origin_boottime_ns` and runs `speed` times as fast.
+    """A clock that shows `start_ms` when CLOCK_BOOTTIME is `origin_boottime_ns` and runs `speed` times as fast.
 
     File form: JSON {"start_ms": int, "origin_boottime_ns": int, "speed": number, "boot_id": hex,
     "origin_wall_ms": int}. The last two let a clock go on after the machine restarted.
@@ -206,8 +206,8 @@ class SimulatedClock:
     def read(cls, path: Path) -> SimulatedClock:
         """The clock of a file. Raises ConfigurationError when there is none or it is not one.
 
-        After a restart of the machine CLOCK_BOOTTIME begins again: the clock then goes on by the wall time that
-        passed, and its owner should `write` it again before others read it.
+        After a restart of the machine CLOCK_BOOTTIME begins again: the clock then goes on by the wall time
+        that passed, and its owner should `write` it again before others read it.
         """
         mend = "remove the file; the simulator writes a new one when it starts"
         try:
