@@ -1,0 +1,64 @@
+"""From a machine's state to the category of its time: design table, as arrays that a kernel can index.
+
+Decides what a state costs (ISO 22400-2 time elements). Transient states on the way back to Execute are SETUP while
+a changeover is on (the product differs from the one last produced), otherwise HELD; the kernel keeps that memory.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.measurement.account import Category
+from protocols.measurement.configuration import LineConfiguration
+from protocols.plc.packml import State
+
+# State -> (category while an order is active, category without an order).
+_TABLE: Final[dict[State, tuple[Category, Category]]] = {
+    State.UNDEFINED: (Category.UNKNOWN, Category.UNKNOWN),
+    State.EXECUTE: (Category.PRODUCING, Category.PRODUCING),
+    State.STARTING: (Category.HELD, Category.NO_ORDER),
+    State.COMPLETING: (Category.HELD, Category.NO_ORDER),
+    State.RESETTING: (Category.HELD, Category.NO_ORDER),
+    State.UNHOLDING: (Category.HELD, Category.NO_ORDER),
+    State.UNSUSPENDING: (Category.HELD, Category.NO_ORDER),
+    State.HELD: (Category.HELD, Category.NO_ORDER),
+    State.HOLDING: (Category.HELD, Category.NO_ORDER),
+    State.SUSPENDED: (Category.RESTRAINT, Category.NO_ORDER),
+    State.SUSPENDING: (Category.RESTRAINT, Category.NO_ORDER),
+    State.STOPPED: (Category.UNASSIGNED, Category.NO_ORDER),
+    State.STOPPING: (Category.UNASSIGNED, Category.NO_ORDER),
+    State.IDLE: (Category.UNASSIGNED, Category.NO_ORDER),
+    State.COMPLETE: (Category.UNASSIGNED, Category.NO_ORDER),
+    State.ABORTING: (Category.FAILURE, Category.FAILURE),
+    State.ABORTED: (Category.FAILURE, Category.FAILURE),
+    State.CLEARING: (Category.FAILURE, Category.FAILURE),
+}
+
+TRANSIENT: Final = frozenset({State.STARTING, State.COMPLETING, State.RESETTING, State.UNHOLDING, State.UNSUSPENDING})
+"""States that are set-up during a changeover."""
+
+STOPS: Final = frozenset({Category.FAILURE, Category.HELD, Category.UNASSIGNED})
+"""Categories that together make a stop, which is a minor one if it is closed and short."""
+
+SETUP_ROW: Final = 2
+
+
+def category_table() -> NDArray[np.uint8]:
+    """uint8[18, 3]: by state, the category with an order, without one, and with an order during a changeover."""
+    table = np.zeros((len(State), 3), np.uint8)
+    for state, (with_order, without_order) in _TABLE.items():
+        table[state] = (with_order, without_order, Category.SETUP if state in TRANSIENT else with_order)
+    return table
+
+
+def state_table(configuration: LineConfiguration) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Raw values in ascending order, and the state of each. A raw value that is not listed is UNDEFINED."""
+    states = configuration.states or tuple((int(state), state) for state in State)
+    listed = sorted(states)
+    return (
+        np.array([raw for raw, _ in listed], np.int64),
+        np.array([int(state) for _, state in listed], np.uint8),
+    )
