@@ -11,6 +11,7 @@ left out, a value has exactly one encoding, and `encode(decode(data)) == data` i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, Final, NoReturn
 
 import cbor2
@@ -22,8 +23,10 @@ MAX_DEPTH: Final = 16
 
 _INT_MIN: Final = -(2**64)
 _INT_MAX: Final = 2**64 - 1
-_INTS: Final = frozenset({int})
-_SCALARS: Final = frozenset({type(None), bool, bytes, str})
+_ONLY_INTS: Final = frozenset({int})
+_FALSE, _TRUE, _NULL = b"\xf4", b"\xf5", b"\xf6"
+_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP = range(6)  # major types, RFC 8949 section 3.1
+_KEPT_INTS: Final = 1 << 16
 
 # cbor2 turns these tags into objects (dates, patterns, shared references...) before a tag hook sees them. Each is
 # refused by name, so that no hostile pattern is ever compiled and no reference can make a value contain itself.
@@ -36,12 +39,17 @@ def encode(value: object) -> bytes:
     """The canonical bytes of `value`. Tuples are written as arrays.
 
     Raises Malformed for a value outside the model: a float, an integer of more than 64 bits, a key that is
-    neither integer nor text.
+    neither integer nor text, more than `MAX_DEPTH` levels.
+
+    Written here rather than left to cbor2: its `canonical=True` sorts by RFC 7049 (shorter keys first, so -1 comes
+    before 100), and it takes 220 ns an integer where this takes 80 (Python 3.11): most of a long verdict's time.
     """
+    parts: list[bytes] = []
     try:
-        return cbor2.dumps(_ordered(value, MAX_DEPTH))
+        _write(value, parts, MAX_DEPTH)
     except UnicodeEncodeError as error:  # a lone surrogate has no UTF-8 form
         raise Malformed("text that is not valid Unicode") from error
+    return b"".join(parts)
 
 
 def decode(data: bytes, max_bytes: int) -> Any:
@@ -79,49 +87,78 @@ def first_difference(one: bytes, other: bytes) -> int:
     return min(len(one), len(other))
 
 
-def _ordered(value: object, depth: int) -> object:
-    """`value` with each map in canonical key order; raises Malformed for what is outside the model.
+def _write(value: object, parts: list[bytes], depth: int) -> None:
+    """Append the encoding of `value` to `parts`.
 
     The type is compared, not tested with isinstance: True must not pass for 1, nor an IntEnum for an integer.
     """
     kind = type(value)
-    if kind in _SCALARS:
-        return value
     if kind is int:
-        _check_ints((value,))
-        return value
-    if depth == 0:
+        parts.append(_INT_BYTES[value])  # type: ignore[index]  # kind says that it is an int
+    elif isinstance(value, str) and kind is str:
+        text = value.encode()
+        parts += (_head(_TEXT, len(text)), text)
+    elif isinstance(value, bytes) and kind is bytes:
+        parts += (_head(_BYTES, len(value)), value)
+    elif value is None:
+        parts.append(_NULL)
+    elif kind is bool:
+        parts.append(_TRUE if value else _FALSE)
+    elif depth == 0:
         raise Malformed(f"more than {MAX_DEPTH} arrays and maps inside each other")
-    if isinstance(value, list | tuple):
-        kinds = set(map(type, value))
-        if kinds == _INTS:  # a measured row: one pass in C instead of a call for each integer
-            _check_ints(value)
-            return value
-        return value if kinds <= _SCALARS else [_ordered(item, depth - 1) for item in value]
-    if isinstance(value, Mapping):
-        return _ordered_map(value, depth)
-    raise Malformed(f"a {kind.__name__} cannot be signed")
+    elif isinstance(value, list | tuple):
+        parts.append(_head(_ARRAY, len(value)))
+        if set(map(type, value)) == _ONLY_INTS:  # a measured row: one pass in C, not a call for each integer
+            parts.extend(map(_INT_BYTES.__getitem__, value))
+        else:
+            for item in value:
+                _write(item, parts, depth - 1)
+    elif isinstance(value, Mapping):
+        _write_map(value, parts, depth)
+    else:
+        raise Malformed(f"a {kind.__name__} cannot be signed")
 
 
-def _ordered_map(value: Mapping[Any, object], depth: int) -> dict[Any, object]:
-    """RFC 8949 section 4.2.1: keys sorted by the bytewise order of their encodings.
-
-    cbor2's own `canonical=True` is not used: it sorts shorter keys first (RFC 7049), which puts -1 before 100.
-    """
+def _write_map(value: Mapping[Any, object], parts: list[bytes], depth: int) -> None:
+    """RFC 8949 section 4.2.1: keys in the bytewise order of their encodings."""
     keyed = []
     for key, item in value.items():
         if type(key) is not int and type(key) is not str:
             raise Malformed(f"a map key must be an integer or text, not {type(key).__name__}")
-        if type(key) is int:
-            _check_ints((key,))
-        keyed.append((cbor2.dumps(key), key, _ordered(item, depth - 1)))
-    keyed.sort(key=lambda entry: entry[0])
-    return {key: item for _, key, item in keyed}
+        key_parts: list[bytes] = []
+        _write(key, key_parts, depth)
+        keyed.append((b"".join(key_parts), item))
+    keyed.sort(key=itemgetter(0))
+    parts.append(_head(_MAP, len(keyed)))
+    for key_bytes, item in keyed:
+        parts.append(key_bytes)
+        _write(item, parts, depth - 1)
 
 
-def _check_ints(values: Any) -> None:
-    if min(values) < _INT_MIN or max(values) > _INT_MAX:
-        raise Malformed("an integer of more than 64 bits")
+def _head(major: int, argument: int) -> bytes:
+    """A data item's head with its argument in the shortest form (RFC 8949 sections 3 and 4.2.1)."""
+    top = major << 5
+    if argument < 24:
+        return bytes((top | argument,))
+    for extra, length in ((24, 1), (25, 2), (26, 4), (27, 8)):
+        if argument < 1 << (8 * length):
+            return bytes((top | extra,)) + argument.to_bytes(length, "big")
+    raise Malformed("an integer of more than 64 bits")
+
+
+class _IntBytes(dict[int, bytes]):
+    """The encoding of each integer, kept for those met first. Only ever asked for what is exactly an int."""
+
+    def __missing__(self, value: int) -> bytes:
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise Malformed("an integer of more than 64 bits")
+        encoded = _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
+        if len(self) < _KEPT_INTS:
+            self[value] = encoded
+        return encoded
+
+
+_INT_BYTES: Final = _IntBytes()
 
 
 def _refuse_tag(*_: object) -> NoReturn:

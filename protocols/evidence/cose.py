@@ -116,6 +116,21 @@ def parse(message: bytes) -> Sign1:
     return Sign1(kid, issuer, subject, content_type, protected, payload, signature, end - len(payload))
 
 
+def item_length(data: bytes, offset: int) -> int:
+    """The length of the message that begins at `offset` of a CBOR sequence (RFC 8742), by its heads alone.
+
+    Raises Malformed, with the offset in `data`, where no message of the one form can begin or its end is missing.
+    """
+    if data[offset : offset + len(_HEAD)] != _HEAD:
+        raise Malformed("not a COSE_Sign1 message: it must begin with D2 84", offset)
+    _, end = _read_bytes(data, offset + len(_HEAD), "protected header")
+    if end >= len(data) or data[end] != _EMPTY_MAP:
+        raise Malformed("the unprotected header must be an empty map", end)
+    _, end = _read_bytes(data, end + 1, "payload")
+    _, end = _read_bytes(data, end, "signature")
+    return end - offset
+
+
 def sig_structure(protected: bytes, payload: bytes) -> bytes:
     """The bytes that are signed: ["Signature1", protected, h'', payload] (RFC 9052 section 4.4)."""
     return canonical.encode(["Signature1", protected, b"", payload])

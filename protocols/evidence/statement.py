@@ -1,6 +1,6 @@
 """The measured windows of one line inside a record, and their wire form.
 
-Decides what is a possible row: the categories add up to the window, no count is negative, windows touch. Does not
+Decides what is a possible row: the categories add up to the window, no time is negative, windows touch. Does not
 decide what the numbers mean (`protocols.measurement`).
 
 The wire form of a line's statement is an array of five:
@@ -22,17 +22,23 @@ from typing import Any, Final
 
 from protocols.errors import Malformed
 from protocols.evidence.fields import MAX_INT, MAX_TIME_MS, as_bytes, as_id, as_int, as_list, as_text
-from protocols.measurement.account import ACCOUNT_INTS, CATEGORIES, CalendarKind, TimeAccount, Window
+from protocols.measurement.account import ACCOUNT_FIELDS, ACCOUNT_INTS, CATEGORIES, CalendarKind, TimeAccount, Window
 
 HASH_LENGTH: Final = 32
 _HEAD: Final = 6
 _ROW_INTS: Final = _HEAD + ACCOUNT_INTS
-_INT_ONLY: Final = frozenset({int})
+_ONLY_INTS: Final = frozenset({int})
 _KINDS: Final = tuple(CalendarKind)
+_NAMES: Final = ("start", "length", "kind", "product", "order", "shift", *ACCOUNT_FIELDS)
 # Positions within a row.
 _LENGTH, _KIND, _TEXTS = 1, 2, slice(3, 6)
 _TIMES = slice(_HEAD, _HEAD + CATEGORIES)
-_PLANNED, _TOTAL, _GOOD = _HEAD + CATEGORIES, _HEAD + CATEGORIES + 1, _HEAD + CATEGORIES + 2
+_PLANNED, _TOTAL, _GOOD, _REJECT = range(_HEAD + CATEGORIES, _HEAD + CATEGORIES + 4)
+# A reject that is counted in a later window than its piece makes that window's good count smaller, even negative:
+# sums over windows stay exact, and nothing is clamped. Only these may be below zero.
+_MAY_BE_NEGATIVE: Final = frozenset(
+    _HEAD + ACCOUNT_FIELDS.index(name) for name in ("good_count", "reject_count", "standard_good_ns")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,10 @@ def _line_from_wire(value: object, name: str, start_ms: int, end_ms: int) -> Lin
     windows: list[Window] = []
     used = 0
     for i, row in enumerate(as_list(rows, f"{name}: rows")):
-        used = _check_row(row, f"{name}: row {i}", used, len(texts))
+        try:
+            used = _check_row(row, used, len(texts))
+        except Malformed as error:
+            raise Malformed(f"{name}: row {i}: {error.what}") from None
         window_start = start_ms + row[0]
         if windows and window_start != windows[-1].end_ms:
             raise Malformed(f"{name}: row {i}: does not begin where the row before it ended")
@@ -132,26 +141,29 @@ def _line_from_wire(value: object, name: str, start_ms: int, end_ms: int) -> Lin
     )
 
 
-def _check_row(row: object, name: str, used: int, texts: int) -> int:
+def _check_row(row: object, used: int, texts: int) -> int:
     """Raises Malformed for an impossible row; gives how many texts are in use after it."""
-    ints = as_list(row, name, _ROW_INTS)
+    ints = as_list(row, "the row", _ROW_INTS)
     # A verdict over half a year checks some 10^8 of these integers: whole rows in C, not one by one.
-    if set(map(type, ints)) != _INT_ONLY or min(ints) < 0 or max(ints) > MAX_INT:
-        raise Malformed(f"{name}: must be integers from 0 to 2^63-1")
+    if set(map(type, ints)) != _ONLY_INTS:
+        raise Malformed("must be integers")
+    if min(ints) < 0 or max(ints) > MAX_INT:
+        for i, value in enumerate(ints):
+            as_int(value, _NAMES[i], -MAX_INT if i in _MAY_BE_NEGATIVE else 0)
     if ints[_LENGTH] == 0 or ints[0] > MAX_TIME_MS:
-        raise Malformed(f"{name}: a window without a length, or past the year 9999")
+        raise Malformed("a window without a length, or past the year 9999")
     if ints[_KIND] >= len(_KINDS):
-        raise Malformed(f"{name}: kind {ints[_KIND]} is not a calendar kind")
+        raise Malformed(f"kind {ints[_KIND]} is not a calendar kind")
     for text in ints[_TEXTS]:
         if text > used or text >= texts:
-            raise Malformed(f"{name}: a text's index is not the next new one, nor one that was used")
+            raise Malformed("a text's index is not the next new one, nor one that was used")
         used = max(used, text + 1)
     if sum(ints[_TIMES]) != ints[_LENGTH]:
-        raise Malformed(f"{name}: the categories add up to {sum(ints[_TIMES])} ms, the window is {ints[_LENGTH]} ms")
+        raise Malformed(f"the categories add up to {sum(ints[_TIMES])} ms, the window is {ints[_LENGTH]} ms")
     if ints[_PLANNED] > ints[_LENGTH]:
-        raise Malformed(f"{name}: planned time is longer than the window")
-    if ints[_GOOD] > ints[_TOTAL]:
-        raise Malformed(f"{name}: {ints[_GOOD]} good pieces of {ints[_TOTAL]} in all")
+        raise Malformed("planned time is longer than the window")
+    if ints[_GOOD] + ints[_REJECT] > ints[_TOTAL]:
+        raise Malformed(f"{ints[_GOOD]} good and {ints[_REJECT]} rejected of {ints[_TOTAL]} pieces in all")
     return used
 
 

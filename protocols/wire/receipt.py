@@ -17,11 +17,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from protocols.errors import Malformed
-from protocols.evidence import canonical
+from protocols.errors import Malformed, Unverified
+from protocols.evidence import canonical, proof
+from protocols.evidence.checkpoint import Checkpoint
 from protocols.evidence.cose import KID_LENGTH, Kid
 from protocols.evidence.fields import as_bytes, as_id, as_int, as_map, as_optional_int, as_text
-from protocols.evidence.record import RecordHash
+from protocols.evidence.merkle import leaf_hash
+from protocols.evidence.note import VerifierKey
+from protocols.evidence.record import RecordHash, record_hash
 
 MAX_BYTES: Final = 65_535
 VERSION: Final = 1
@@ -90,3 +93,15 @@ def decode_receipt(data: bytes) -> Receipt | Refusal:
         as_text(wire[7], "words"),
         as_optional_int(wire[8], "expected sequence"),
     )
+
+
+def verify_receipt(receipt: Receipt, record_bytes: bytes, log_key: VerifierKey) -> Checkpoint:
+    """The log's checkpoint that includes the record: only now may the gateway forget it.
+
+    `record_bytes`: the COSE_Sign1 bytes as they were sent. Raises Unverified when the receipt is for other bytes,
+    when the log's signature does not hold or the path does not lead to the root; Malformed for a broken proof.
+    """
+    if receipt.record_hash != record_hash(record_bytes):
+        raise Unverified("the receipt is for another record")
+    parsed = proof.parse(receipt.proof.encode())
+    return proof.verify(parsed, leaf_hash(record_bytes), log_key)
