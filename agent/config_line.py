@@ -1,0 +1,317 @@
+"""One `[[line]]` of the configuration: its source, its tags, and what is signed about it.
+
+Decides the keys of a line and makes its `LineConfiguration`, which is logged. How the tags are read is decided in
+`agent.sources`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from agent.config_tags import MODBUS_TYPES, ModbusTag, OpcuaTag, Tag, read_modbus_tags, read_opcua_tags
+from agent.toml_table import Table
+from protocols.measurement.calendar import DAY_MINUTES, Calendar, Shift
+from protocols.measurement.configuration import Counter, LineConfiguration, Product
+from protocols.measurement.definition import PRESETS, Definition
+from protocols.plc.packml import Mode, State
+from protocols.plc.roles import SignalRole
+
+__all__ = ["MODBUS_TYPES", "LineSettings", "ModbusSource", "OpcuaSource", "ReplaySource", "Source", "read_line"]
+
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_COUNTERS: Final = (SignalRole.TOTAL, SignalRole.GOOD, SignalRole.REJECT)
+_HOUR_NS: Final = 3_600_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class OpcuaSource:
+    """A subscription at an OPC UA server. Intervals are the PLC's, in real milliseconds."""
+
+    endpoint: str
+    publishing_interval_ms: int
+    sampling_interval_ms: int
+    queue_size: int
+    username: str | None
+    password_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModbusSource:
+    """Polling a Modbus TCP device. `timeout_ms`: how long one request may take."""
+
+    host: str
+    port: int
+    device_id: int
+    poll_interval_ms: int
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySource:
+    """The history of a simulated line, from `from_text` to `to_text` (ISO 8601), polled each `poll_ms`."""
+
+    plant: Path
+    line: str
+    from_ms: int
+    to_ms: int
+    poll_ms: int
+
+
+Source: TypeAlias = OpcuaSource | ModbusSource | ReplaySource
+
+
+@dataclass(frozen=True, slots=True)
+class LineSettings:
+    """A line: where its signals come from (`tags`; `time_tag`: the PLC's clock) and what is measured."""
+
+    line_id: str
+    source: Source
+    tags: tuple[Tag, ...]
+    time_tag: ModbusTag | None
+    product_codes: dict[str, int]  # a product tag may speak texts: the text, to the code
+    configuration: LineConfiguration
+
+
+def read_line(table: Table, folder: Path, window_ms: int) -> LineSettings:
+    """Raises ConfigurationError."""
+    line_id = table.text("id", example='"filling"')
+    if not _ID.fullmatch(line_id):
+        raise table.wrong("id", f'"{line_id}" cannot be a name', "1 to 64 of the letters A-Z a-z, digits, _ and -")
+    zone_name = table.text("timezone", example='"Asia/Hong_Kong"')
+    zone = _zone(table, zone_name)
+    source = _source(table.table("source", required=True), folder, zone)
+    tags, time_tag = _tags(table, source)
+    roles = [tag.role for tag in tags]
+    products, codes = _products(table)
+    counters = tuple(Counter(tag.role, tag.modulus) for tag in tags if tag.role in _COUNTERS)
+    modes = table.items("production_modes", int, "[1]")
+    if SignalRole.MODE in roles and not modes:
+        modes = [int(Mode.PRODUCTION)]
+    if modes and not isinstance(source, ReplaySource) and SignalRole.MODE not in roles:
+        raise table.wrong("production_modes", "there is no mode tag", "add line.tags.mode, or leave this out")
+    configuration = LineConfiguration(
+        line_id=line_id,
+        name=table.text("name", line_id),
+        calendar=Calendar(zone_name, _shifts(table), _holidays(table)),
+        products=products,
+        counters=counters,
+        states=_states(table),
+        production_modes=tuple(modes),
+        max_pieces_per_hour=table.integer("max_pieces_per_hour", 0, 0, 10_000_000),
+        window_ms=window_ms,
+        staleness_ms=table.scaled("staleness_s", 10_000, 1000, 100, 86_400_000),
+        definition=_definition(table),
+        source=_source_words(source, tags, time_tag),
+    )
+    if any(c.modulus for c in counters) and not configuration.max_pieces_per_hour:
+        mend = "write: max_pieces_per_hour = 6000 (the line's physical limit; it tells a roll-over from a reset)"
+        raise table.wrong("max_pieces_per_hour", "is needed, since a counter rolls over", mend)
+    table.done()
+    return LineSettings(line_id, source, tags, time_tag, codes, configuration)
+
+
+def _zone(table: Table, name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        mend = 'an IANA name, for example "Asia/Hong_Kong"'
+        raise table.wrong("timezone", f'"{name}" is not a time zone', mend) from None
+
+
+def _source(table: Table, folder: Path, zone: ZoneInfo) -> Source:
+    readers: dict[str, Callable[[Table, Path, ZoneInfo], Source]] = {
+        "opcua": _opcua, "modbus": _modbus, "replay": _replay,
+    }  # fmt: skip
+    source = readers[table.choice("protocol", tuple(readers))](table, folder, zone)
+    table.done()
+    return source
+
+
+def _opcua(table: Table, folder: Path, _zone: ZoneInfo) -> OpcuaSource:
+    endpoint = table.text("endpoint", example='"opc.tcp://192.168.0.10:4840"')
+    if not re.fullmatch(r"opc\.tcp://[^\s/:@]+(:\d{1,5})?(/\S*)?", endpoint):
+        raise table.wrong("endpoint", f'"{endpoint}" is not one', 'write: endpoint = "opc.tcp://192.168.0.10:4840"')
+    password = table.optional_text("password_file")
+    source = OpcuaSource(
+        endpoint,
+        table.integer("publishing_interval_ms", 500, 10, 60_000),
+        table.integer("sampling_interval_ms", 250, 0, 60_000),
+        table.integer("queue_size", 10_000, 1, 1_000_000),
+        table.optional_text("username"),
+        folder / password if password else None,
+    )
+    if password and source.username is None:
+        raise table.wrong("password_file", "a password needs a user name", 'add: username = "agent"')
+    return source
+
+
+def _modbus(table: Table, _folder: Path, _zone: ZoneInfo) -> ModbusSource:
+    return ModbusSource(
+        table.text("host", example='"192.168.0.11"'),
+        table.integer("port", 502, 1, 65_535),
+        table.integer("device_id", 1, 0, 255),
+        table.integer("poll_interval_ms", 1000, 10, 600_000),
+        table.integer("timeout_ms", 1000, 10, 60_000),
+    )
+
+
+def _replay(table: Table, folder: Path, zone: ZoneInfo) -> ReplaySource:
+    from_ms, to_ms = _instant(table, "from", zone), _instant(table, "to", zone)
+    if to_ms <= from_ms:
+        raise table.wrong("to", "ends before it starts", "a time after `from`")
+    return ReplaySource(
+        folder / table.text("plant", example='"plant.toml"'),
+        table.text("line", example='"filling"'),
+        from_ms,
+        to_ms,
+        table.integer("poll_ms", 1000, 10, 600_000),
+    )
+
+
+def _instant(table: Table, key: str, zone: ZoneInfo) -> int:
+    from datetime import UTC, datetime, timedelta
+
+    text = table.text(key, example='"2026-03-02T00:00"')
+    moment = table.parsed(key, text, datetime.fromisoformat, f'write: {key} = "2026-03-02T00:00" (the line\'s zone)')
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    return (moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def _tags(table: Table, source: Source) -> tuple[tuple[Tag, ...], ModbusTag | None]:
+    tags = table.table("tags", required=not isinstance(source, ReplaySource))
+    time_tag: ModbusTag | None = None
+    read: tuple[Tag, ...]
+    if isinstance(source, ModbusSource):
+        read, time_tag = read_modbus_tags(tags)
+    elif isinstance(source, OpcuaSource):
+        read = read_opcua_tags(tags)
+    else:
+        read = read_opcua_tags(tags, replay=True)
+    roles = {tag.role for tag in read}
+    if SignalRole.STATE not in roles:
+        raise tags.wrong("state", "is missing", "a line needs its state: add line.tags.state")
+    if SignalRole.TOTAL not in roles and SignalRole.GOOD not in roles:
+        raise tags.wrong("total", "is missing", "a line needs a counter: add line.tags.total (or good)")
+    tags.done()
+    return read, time_tag
+
+
+def _products(table: Table) -> tuple[tuple[Product, ...], dict[str, int]]:
+    products: list[Product] = []
+    codes: dict[str, int] = {}
+    for inner in table.tables("product", required=True):
+        code, name = inner.integer("code", None, 0, 2**31 - 1), inner.text("name", example='"Cola 500 ml"')
+        cycle = inner.scaled("ideal_cycle_s", 0, 1_000_000_000, 1_000_000, _HOUR_NS)
+        text = inner.text("tag_text", name)
+        if code in {product.code for product in products}:
+            raise inner.wrong("code", f"{code} is given twice", "give each product its own code")
+        # The name is what a window carries: two products of one name could not be told apart.
+        if name in {product.name for product in products} or text in codes:
+            raise inner.wrong("name", f'"{name}" is given twice', "give each product its own name")
+        inner.done()
+        products.append(Product(code, name, cycle or None))
+        codes[text] = code
+    return tuple(products), codes
+
+
+def _states(table: Table) -> tuple[tuple[int, State], ...]:
+    inner = table.table("states")
+    names = tuple(state.name for state in State)
+    out = []
+    for key in inner.keys:  # noqa: SIM118 - a table of the file, not a dict
+        state = State[inner.choice(key, names)]
+        out.append(
+            (inner.parsed(key, key, int, 'the key is the tag\'s raw value, a whole number: 2 = "EXECUTE"'), state)
+        )
+    return tuple(sorted(out))
+
+
+def _definition(table: Table) -> Definition:
+    preset = PRESETS[table.choice("definition", tuple(PRESETS), "iso-22400-2")]
+    stop_ms = table.scaled("minor_stop_s", preset.minor_stop_ms, 1000, 0, 3_600_000)
+    return Definition(preset.preset, preset.version, stop_ms, preset.minor_stop_in_performance)
+
+
+def _shifts(table: Table) -> tuple[Shift, ...]:
+    shifts: list[Shift] = []
+    for inner in table.tables("shift"):
+        name = inner.text("name", example='"A"')
+        days = inner.items("days", str, '["mon", "tue"]') or list(_DAYS)
+        for day in days:
+            if day not in _DAYS:
+                raise inner.wrong("days", f'"{day}" is not a day', f"one of: {', '.join(_DAYS)}")
+        start = _minute(inner, "start", inner.text("start", example='"07:00"'))
+        end = _minute(inner, "end", inner.text("end", example='"15:00"'))
+        end = end if end > start else end + DAY_MINUTES
+        breaks = []
+        for pause in inner.items("breaks", list, '[["11:00", "11:30"]]'):
+            if len(pause) != 2 or not all(isinstance(edge, str) for edge in pause):
+                raise inner.wrong("breaks", f"{pause} is not a break", 'write: breaks = [["11:00", "11:30"]]')
+            first, last = (_minute(inner, "breaks", edge) for edge in pause)
+            first = first if first >= start else first + DAY_MINUTES
+            last = last if last > first else last + DAY_MINUTES
+            if not start <= first < last <= end or (breaks and first < breaks[-1][1]):
+                raise inner.wrong("breaks", f"{pause} does not fit", "breaks lie inside the shift, in order")
+            breaks.append((first, last))
+        if name in {shift.name for shift in shifts}:
+            raise inner.wrong("name", f'two shifts are called "{name}"', "give each shift its own name")
+        inner.done()
+        shifts.append(Shift(name, tuple(sorted(_DAYS.index(day) for day in set(days))), start, end, tuple(breaks)))
+    _refuse_overlap(table, shifts)
+    return tuple(shifts)
+
+
+def _refuse_overlap(table: Table, shifts: list[Shift]) -> None:
+    week = 7 * DAY_MINUTES
+    spans = sorted(
+        (day * DAY_MINUTES + shift.start_minute, day * DAY_MINUTES + shift.end_minute, shift.name)
+        for shift in shifts
+        for day in shift.weekdays
+    )
+    for (_, end, name), (start, _, other) in zip(
+        spans, [*spans[1:], *[(s + week, e, n) for s, e, n in spans[:1]]], strict=True
+    ):
+        if start < end:
+            raise table.wrong(
+                "shift", f'the shifts "{name}" and "{other}" overlap', "let one end where the other starts"
+            )
+
+
+def _holidays(table: Table) -> frozenset[str]:
+    from datetime import date
+
+    days = table.items("holidays", str, '["2026-12-25"]')
+    mend = 'write: holidays = ["2026-12-25"]'
+    return frozenset(table.parsed("holidays", day, date.fromisoformat, mend).isoformat() for day in days)
+
+
+def _minute(table: Table, key: str, text: str) -> int:
+    if text == "24:00":
+        return DAY_MINUTES
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise table.wrong(key, f'"{text}" is not a time of day', 'write hours and minutes: "07:00"')
+    return int(match[1]) * 60 + int(match[2])
+
+
+def _source_words(source: Source, tags: tuple[Tag, ...], time_tag: ModbusTag | None) -> dict[str, str]:
+    """The tag map for the reader of the log. No address of the factory's network, no user, no file."""
+    words: dict[str, Any] = {
+        "protocol": {OpcuaSource: "opcua", ModbusSource: "modbus", ReplaySource: "replay"}[type(source)]
+    }
+    for tag in tags:
+        words[tag.role.name.lower()] = tag.words
+    if time_tag is not None:
+        words["time"] = time_tag.words
+    if isinstance(source, ReplaySource):
+        words["line"] = source.line
+        words["poll_ms"] = str(source.poll_ms)
+    return words

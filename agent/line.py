@@ -1,0 +1,118 @@
+"""One line at work: what its source reads goes in, closed windows come out.
+
+Decides how long a value may be under way, and what a source's times are worth. Measuring is the meter's.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Final, Protocol
+
+from agent.clock import Clock
+from agent.config_line import LineSettings, ModbusSource, OpcuaSource
+from agent.image import Image
+from protocols.measurement.account import Window
+from protocols.measurement.meter import LineMeter
+from protocols.plc.roles import SignalRole
+
+CLOCK_TOLERANCE_MS: Final = 2000
+"""Real milliseconds by which a PLC's clock may differ before the gateway's is used (oee.md, edge rules)."""
+_TRANSIT_MS: Final = 500  # ours: network and event loop
+_I64: Final = 2**63
+
+
+class LineInput(Protocol):
+    """What a source of one line's values may call. Event loop's thread only."""
+
+    log: logging.LoggerAdapter[logging.Logger]
+
+    def put(self, role: SignalRole, value: int | None, source_ms: int | None) -> None: ...
+
+    def alive(self, age_ms: float = 0.0) -> None: ...
+
+    def lost(self, words: str) -> None: ...
+
+    def connected(self, words: str) -> None: ...
+
+
+class Line:
+    """A line that is read from a PLC. `delay_ms`: how far (in the clock's ms) measuring stays behind now."""
+
+    def __init__(self, settings: LineSettings, meter: LineMeter, clock: Clock) -> None:
+        self.settings = settings
+        self.meter = meter
+        self.link = "not connected yet"
+        self.log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": settings.line_id})
+        self._clock = clock
+        speed = clock.speed if math.isfinite(clock.speed) else 1.0
+        self._scale = speed
+        self._tolerance_ms = round((CLOCK_TOLERANCE_MS + _wait_ms(settings)) * speed)
+        self.delay_ms = round((_wait_ms(settings) + _TRANSIT_MS) * speed)
+        configuration = settings.configuration
+        self._image = Image((tag.role for tag in settings.tags), configuration.staleness_ms // 3, meter.last_sample_ms)
+        self._connected_ms = 0
+        self._clock_doubted = False
+        self._late_said = 0
+
+    @property
+    def late_count(self) -> int:
+        return self._image.late_count
+
+    def connected(self, words: str) -> None:
+        """The source begins anew: values that it reports with older times are held from now on."""
+        self._connected_ms = self._clock.now_ms()
+        self.link = words
+        self.log.info("%s", words)
+
+    def put(self, role: SignalRole, value: int | None, source_ms: int | None) -> None:
+        """A fresh value; None when its quality is bad or it is no usable number. `source_ms`: the PLC's time."""
+        now = self._clock.now_ms()
+        time_ms = now if source_ms is None else source_ms
+        if time_ms < self._connected_ms:
+            time_ms = self._connected_ms  # the value changed before we came: it is known from the connection on
+        elif abs(time_ms - now) > self._tolerance_ms:
+            self._doubt(time_ms - now)
+            time_ms = now
+        good = value is not None and -_I64 <= value < _I64
+        self._image.put(time_ms, role, value if good and value is not None else 0, good)
+
+    def alive(self, age_ms: float = 0.0) -> None:
+        """The source heard of its peer `age_ms` real milliseconds ago."""
+        self._image.alive(self._clock.now_ms() - round(age_ms * self._scale))
+
+    def lost(self, words: str) -> None:
+        """The source knows nothing any more."""
+        self._image.lose(self._clock.now_ms())
+        if words != self.link:
+            self.log.warning("%s", words)
+        self.link = words
+
+    def close_windows(self, now_ms: int) -> list[Window]:
+        """Measures up to now less the delay, and gives the windows that this closed."""
+        until_ms = now_ms - self.delay_ms
+        if until_ms <= self.meter.closed_until_ms:
+            return []  # the clock was set back: wait until it comes by again
+        block = self._image.release(until_ms)
+        if block is not None:
+            self.meter.push(block)
+        if self._image.late_count >= self._late_said + 100:
+            self._late_said = self._image.late_count
+            self.log.warning("%d values so far came too late for their time; is the network slow?", self._late_said)
+        return self.meter.advance(until_ms)
+
+    def _doubt(self, difference_ms: int) -> None:
+        if not self._clock_doubted:
+            self._clock_doubted = True
+            words = "the PLC's clock is %.1f s %s the gateway's; using the gateway's. Set the PLC's clock by NTP"
+            self.log.warning(words, abs(difference_ms) / 1000, "ahead of" if difference_ms > 0 else "behind")
+
+
+def _wait_ms(settings: LineSettings) -> int:
+    """How long (real ms) a change may wait at the source before it is sent."""
+    source = settings.source
+    if isinstance(source, OpcuaSource):
+        return source.publishing_interval_ms + source.sampling_interval_ms
+    if isinstance(source, ModbusSource) and settings.time_tag is not None:
+        return source.poll_interval_ms
+    return 0

@@ -1,0 +1,203 @@
+"""The recorder: closed windows into the spool, and from there into the chain of signed records.
+
+Decides when what is written: windows as they close, a statement when every line has closed an interval, a config
+record before the first measurement under it, a gap record for time in which the agent did not run, a heartbeat when
+nothing else was said for an hour. When the disk is full it keeps a bounded number of windows in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.clock import Clock
+from agent.config import AgentConfiguration
+from agent.config_line import LineSettings
+from agent.seal import ClockLog, Sealer, Statement, statements
+from agent.spool import LineBatch, Spool, SpooledRecord, SpoolFull
+from protocols.errors import ConfigurationError, Malformed
+from protocols.evidence.bodies import Body, Configurations, Gap, Heartbeat, Measurement
+from protocols.evidence.cose import key_id
+from protocols.evidence.record import CheckpointSeen
+from protocols.measurement.account import Window
+from protocols.measurement.configuration import LineConfiguration
+from protocols.measurement.meter import LineMeter
+
+HEARTBEAT_MS: Final = 3_600_000
+HELD_WINDOWS: Final = 10_080
+"""Windows kept in memory while the disk is full: a week of minutes of one line, some 5 MB."""
+_RECORDS_A_COMMIT: Final = 64
+_log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "spool"})
+
+NOT_RUNNING: Final = "agent not running"
+DISK_FULL: Final = "the gateway's disk was full"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A line's meter, and what was not watched since the last run: [from_ms, to_ms), or None."""
+
+    meter: LineMeter
+    gap: tuple[int, int] | None
+
+
+class Recorder:
+    """Owns the chain's head. Not for several threads at once."""
+
+    def __init__(self, configuration: AgentConfiguration, spool: Spool, key: Ed25519PrivateKey, clock: Clock) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._interval_ms = configuration.interval_ms
+        self._lines = configuration.lines
+        self._clock_log = ClockLog(clock, configuration.interval_ms)
+        self._held: list[LineBatch] = []
+        self._dropped: dict[str, tuple[int, int]] = {}
+        self._full = False
+        self.disk_full_since_ms: int | None = None
+        self._check_owner(configuration.gateway_id, key)
+        sequence, previous = spool.head()
+        self._sealer = Sealer(
+            key, configuration.gateway_id, configuration.site, self._clock_log, sequence, previous, _seen(spool)
+        )
+
+    def start(self) -> dict[str, Started]:
+        """Takes up where the last run ended, and writes what must stand in the chain before the first measurement."""
+        now = self._clock.now_ms()
+        changed = [line for line in self._lines if not self._is_logged(line.configuration)]
+        if changed:
+            # Windows of an older configuration must be sealed before the new one is announced.
+            self._seal(statements(self._spool.unsealed(2**62), self._interval_ms))
+            self._announce([line.configuration for line in changed], now)
+        started = {line.line_id: self._start_line(line, now) for line in self._lines}
+        for line_id, line in started.items():
+            if line.gap is not None:
+                self._chain(Gap(line_id, line.gap[0], line.gap[1], NOT_RUNNING), *line.gap)
+        return started
+
+    def _start_line(self, line: LineSettings, now_ms: int) -> Started:
+        configuration = line.configuration
+        kept = self._spool.carry(line.line_id)
+        if kept is None:
+            return Started(LineMeter(configuration, now_ms), None)
+        hash_, carry = kept
+        meter = LineMeter(configuration, carry["closed_ms"], carry if hash_ == configuration.hash else None)
+        unseen_ms = now_ms - meter.last_sample_ms
+        return Started(meter, (meter.last_sample_ms, now_ms) if unseen_ms > configuration.staleness_ms else None)
+
+    def keep(self, closed: Iterable[tuple[LineMeter, Sequence[Window]]]) -> None:
+        """Makes closed windows and the meters' memory durable; keeps them in memory while the disk is full."""
+        self._clock_log.look()
+        self._held += [
+            LineBatch(meter.configuration.line_id, meter.configuration.hash, tuple(windows), meter.carry())
+            for meter, windows in closed
+        ]
+        if not self._held:
+            return
+        try:
+            self._spool.commit(self._held)
+        except SpoolFull as error:
+            self._note_full(error)
+            return
+        self._held.clear()
+        self._note_room()
+
+    def seal_due(self, closed_until_ms: int, *, all_of_it: bool = False) -> int:
+        """Seals every whole interval that all lines have closed; the number of records that this made."""
+        if self._held:
+            return 0  # what is not durable yet must not be overtaken
+        until_ms = closed_until_ms if all_of_it else closed_until_ms - closed_until_ms % self._interval_ms
+        before = self._sealer.sequence
+        try:
+            for line_id, (from_ms, to_ms) in list(self._dropped.items()):
+                self._chain(Gap(line_id, from_ms, to_ms, DISK_FULL), from_ms, to_ms)
+                del self._dropped[line_id]
+            self._seal(statements(self._spool.unsealed(until_ms), self._interval_ms))
+            newest = self._spool.newest_record_end_ms()
+            now = self._clock.now_ms()
+            if newest is not None and now - newest >= HEARTBEAT_MS:
+                self._chain(Heartbeat(), now, now)
+        except SpoolFull as error:
+            self._note_full(error)
+        return self._sealer.sequence - before
+
+    def checkpoint_seen(self, seen: CheckpointSeen) -> None:
+        """A newer checkpoint was verified: records from now on name it."""
+        self._sealer = replace(self._sealer, checkpoint_seen=seen)
+
+    def _seal(self, parts: Iterable[Statement]) -> None:
+        sealer, records, ids = self._sealer, list[SpooledRecord](), list[int]()
+        for part in parts:
+            sealer, made = sealer.seal(Measurement(part.lines), part.start_ms, part.end_ms)
+            records += made
+            ids += part.window_ids
+            if len(records) >= _RECORDS_A_COMMIT:
+                self._append(sealer, records, ids)
+                records, ids = [], []
+        if records:
+            self._append(sealer, records, ids)
+
+    def _append(self, sealer: Sealer, records: list[SpooledRecord], ids: list[int]) -> None:
+        # The head moves only when the records are durable: a full disk leaves both as they were.
+        self._spool.append(records, ids)
+        self._sealer = sealer
+
+    def _chain(self, body: Body, start_ms: int, end_ms: int) -> None:
+        sealer, records = self._sealer.seal(body, start_ms, end_ms)
+        self._append(sealer, records, [])
+
+    def _announce(self, configurations: list[LineConfiguration], now_ms: int) -> None:
+        """One config record if it fits, otherwise one for each line."""
+        try:
+            groups = [configurations]
+            self._sealer.seal(_config_body(configurations), now_ms, now_ms)
+        except Malformed:
+            groups = [[configuration] for configuration in configurations]
+        for group in groups:
+            self._chain(_config_body(group), now_ms, now_ms)
+        self._spool.set_meta({f"config:{c.line_id}": c.hash for c in configurations})
+
+    def _is_logged(self, configuration: LineConfiguration) -> bool:
+        return self._spool.meta(f"config:{configuration.line_id}") == configuration.hash
+
+    def _check_owner(self, gateway_id: str, key: Ed25519PrivateKey) -> None:
+        """A spool holds one key's chain: another key would break it, another gateway's would be a fork."""
+        owner = gateway_id.encode() + b" " + key_id(key.public_key().public_bytes_raw()).hex().encode()
+        kept = self._spool.meta("owner")
+        if kept is None:
+            self._spool.set_meta({"owner": owner})
+        elif kept != owner:
+            raise ConfigurationError(
+                f"the state folder holds the records of {kept.decode()}, not of {owner.decode()}",
+                mend="give each gateway its own state_folder, or put the old key back",
+            )
+
+    def _note_full(self, error: SpoolFull) -> None:
+        if not self._full:
+            self._full = True
+            self.disk_full_since_ms = self._clock.now_ms()
+            words = "%s. Nothing is lost yet: %d windows are kept in memory. Free some space on this gateway"
+            _log.error(words, error, sum(len(batch.windows) for batch in self._held))
+        while sum(len(batch.windows) for batch in self._held) > HELD_WINDOWS and len(self._held) > 1:
+            lost = self._held.pop(0)
+            if lost.windows:
+                first = self._dropped.get(lost.line_id, (lost.windows[0].start_ms, 0))[0]
+                self._dropped[lost.line_id] = (first, lost.windows[-1].end_ms)
+
+    def _note_room(self) -> None:
+        if self._full:
+            self._full = False
+            self.disk_full_since_ms = None
+            _log.info("the disk takes data again; the windows in memory are safe now")
+
+
+def _config_body(configurations: list[LineConfiguration]) -> Configurations:
+    return Configurations(tuple(configuration.to_data() for configuration in configurations))
+
+
+def _seen(spool: Spool) -> CheckpointSeen | None:
+    size, root = spool.meta("checkpoint_size"), spool.meta("checkpoint_root")
+    return None if size is None or root is None else CheckpointSeen(int(size), root)

@@ -1,0 +1,308 @@
+"""The spool: everything that the agent must not lose, in one SQLite file.
+
+Decides what is durable when. Each method is one transaction, on disk (WAL, synchronous=FULL) when it returns: windows
+together with the meter's memory, a record together with its place in the chain and the windows that it took up.
+Nothing without a receipt is ever deleted or overwritten. One process writes; `status` may read beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from protocols.errors import LinetallyError
+from protocols.evidence import canonical
+from protocols.evidence.record import NO_PREVIOUS, RecordHash
+from protocols.measurement.account import CalendarKind, TimeAccount, Window
+
+SPOOL_FILE: Final = "spool.sqlite"
+LOCK_FILE: Final = "agent.lock"
+KEPT_RECEIPTED: Final = 1000
+"""Receipted records whose bytes are still kept, for a hub that lost its newest ones."""
+_MAX_VALUE: Final = 16_000_000
+_SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE carry (line TEXT PRIMARY KEY, configuration_hash BLOB NOT NULL, memory BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE window (
+    id INTEGER PRIMARY KEY, line TEXT NOT NULL, configuration_hash BLOB NOT NULL,
+    start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, row BLOB NOT NULL);
+CREATE INDEX window_end ON window (end_ms);
+CREATE TABLE record (
+    sequence INTEGER PRIMARY KEY, hash BLOB NOT NULL, type TEXT NOT NULL, end_ms INTEGER NOT NULL,
+    receipted INTEGER NOT NULL DEFAULT 0, bytes BLOB NOT NULL);
+CREATE INDEX record_open ON record (sequence) WHERE NOT receipted;
+"""
+
+
+class SpoolFull(LinetallyError):
+    """The disk has no room. Nothing that was durable is lost; try again later."""
+
+
+class SpoolDamaged(LinetallyError):
+    """The file is not a spool, or SQLite's check found it damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineBatch:
+    """What one line closed: its windows, and the meter's memory after them."""
+
+    line_id: str
+    configuration_hash: bytes
+    windows: tuple[Window, ...]
+    carry: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledWindow:
+    """A window that no record holds yet."""
+
+    id: int
+    line_id: str
+    configuration_hash: bytes
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledRecord:
+    """A signed record. `hash` is of all its bytes."""
+
+    sequence: int
+    hash: RecordHash
+    type: str
+    end_ms: int
+    raw: bytes
+
+
+class Spool:
+    """The open spool. Use as a context manager; not for several threads at once."""
+
+    def __init__(self, connection: apsw.Connection, lock: int | None) -> None:
+        self._db = connection
+        self._lock = lock
+
+    @classmethod
+    def open(cls, folder: Path) -> Spool:
+        """Opens for writing, making it when there is none.
+
+        Raises SpoolDamaged, SpoolFull, or LinetallyError when another agent holds it.
+        """
+        lock = _lock(folder / LOCK_FILE)
+        path = folder / SPOOL_FILE
+        try:
+            with _said(path):
+                connection = apsw.Connection(str(path))
+                _prepare(connection, path)
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(connection, lock)
+
+    @classmethod
+    def open_read_only(cls, folder: Path) -> Spool:
+        """Opens beside a running agent. Raises SpoolDamaged when there is none."""
+        path = folder / SPOOL_FILE
+        if not path.exists():
+            raise SpoolDamaged(f"{path}: there is no spool yet; the agent has not run with this configuration")
+        with _said(path):
+            # WAL needs the -shm file even for reading; query_only keeps this connection from changing anything.
+            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+            connection.setbusytimeout(2000)
+            connection.execute("PRAGMA query_only = 1")
+        return cls(connection, None)
+
+    def close(self) -> None:
+        self._db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Windows and the meters' memory
+
+    def commit(self, batches: Sequence[LineBatch]) -> None:
+        """Keeps closed windows and the memory that goes with them, or nothing. Raises SpoolFull."""
+        with self._transaction():
+            for batch in batches:
+                self._db.executemany(
+                    "INSERT INTO window (line, configuration_hash, start_ms, end_ms, row) VALUES (?, ?, ?, ?, ?)",
+                    [
+                        (batch.line_id, batch.configuration_hash, w.start_ms, w.end_ms, _window_bytes(w))
+                        for w in batch.windows
+                    ],
+                )
+                self._db.execute(
+                    "REPLACE INTO carry (line, configuration_hash, memory) VALUES (?, ?, ?)",
+                    (batch.line_id, batch.configuration_hash, canonical.encode(batch.carry)),
+                )
+
+    def carry(self, line_id: str) -> tuple[bytes, dict[str, Any]] | None:
+        """(configuration hash, meter's memory) of a line that ran before."""
+        row = self._one("SELECT configuration_hash, memory FROM carry WHERE line = ?", (line_id,))
+        return None if row is None else (row[0], canonical.decode(row[1], _MAX_VALUE))
+
+    def unsealed(self, until_ms: int) -> list[SpooledWindow]:
+        """Windows in no record yet that end at `until_ms` or before, oldest first."""
+        rows = self._db.execute(
+            "SELECT id, line, configuration_hash, row FROM window WHERE end_ms <= ? ORDER BY start_ms, line, id",
+            (until_ms,),
+        )
+        return [SpooledWindow(i, line, hash_, _window(row)) for i, line, hash_, row in rows]
+
+    # The chain
+
+    def head(self) -> tuple[int, RecordHash]:
+        """(next sequence, hash of the record before it)."""
+        row = self._one("SELECT sequence, hash FROM record ORDER BY sequence DESC LIMIT 1", ())
+        return (0, NO_PREVIOUS) if row is None else (row[0] + 1, RecordHash(row[1]))
+
+    def append(
+        self, records: Sequence[SpooledRecord], windows: Sequence[int] = (), meta: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Chains records, takes the windows that they hold off the list, and notes `meta`: all or nothing.
+
+        Raises SpoolFull. After it returned, the records may be published.
+        """
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO record (sequence, hash, type, end_ms, bytes) VALUES (?, ?, ?, ?, ?)",
+                [(r.sequence, r.hash, r.type, r.end_ms, r.raw) for r in records],
+            )
+            self._db.executemany("DELETE FROM window WHERE id = ?", [(i,) for i in windows])
+            self._set_meta(meta or {})
+
+    def open_records(self, from_sequence: int, limit: int) -> list[SpooledRecord]:
+        """Records without a receipt, in order, from a sequence on."""
+        rows = self._db.execute(
+            "SELECT sequence, hash, type, end_ms, bytes FROM record WHERE NOT receipted AND sequence >= ?"
+            " ORDER BY sequence LIMIT ?",
+            (from_sequence, limit),
+        )
+        return [SpooledRecord(s, RecordHash(h), t, e, raw) for s, h, t, e, raw in rows]
+
+    def record(self, sequence: int) -> SpooledRecord | None:
+        """A record that is still kept, receipted or not."""
+        row = self._one("SELECT sequence, hash, type, end_ms, bytes FROM record WHERE sequence = ?", (sequence,))
+        return None if row is None else SpooledRecord(row[0], RecordHash(row[1]), row[2], row[3], row[4])
+
+    def receipted(self, sequences: Sequence[int], meta: Mapping[str, bytes]) -> None:
+        """Notes verified receipts, and forgets receipted records but the newest `KEPT_RECEIPTED`. Raises SpoolFull."""
+        with self._transaction():
+            self._db.executemany("UPDATE record SET receipted = 1 WHERE sequence = ?", [(s,) for s in sequences])
+            oldest = self._one("SELECT coalesce(max(sequence), 0) - ? FROM record", (KEPT_RECEIPTED,))
+            assert oldest is not None
+            self._db.execute("DELETE FROM record WHERE receipted AND sequence < ?", oldest)
+            self._set_meta(meta)
+
+    def depth(self) -> int:
+        """Records without a receipt."""
+        row = self._one("SELECT count(*) FROM record WHERE NOT receipted", ())
+        assert row is not None
+        return int(row[0])
+
+    def newest_record_end_ms(self) -> int | None:
+        """The end of the newest record's span."""
+        row = self._one("SELECT end_ms FROM record ORDER BY sequence DESC LIMIT 1", ())
+        return None if row is None else int(row[0])
+
+    def lines(self) -> dict[str, Window | None]:
+        """The lines that ever ran, each with its newest window that no record holds yet."""
+        out: dict[str, Window | None] = {}
+        for (line,) in self._db.execute("SELECT line FROM carry ORDER BY line").fetchall():
+            row = self._one("SELECT row FROM window WHERE line = ? ORDER BY id DESC LIMIT 1", (line,))
+            out[str(line)] = None if row is None else _window(row[0])
+        return out
+
+    # Small things to remember
+
+    def meta(self, key: str) -> bytes | None:
+        row = self._one("SELECT value FROM meta WHERE key = ?", (key,))
+        return None if row is None else bytes(row[0])
+
+    def set_meta(self, values: Mapping[str, bytes]) -> None:
+        with self._transaction():
+            self._set_meta(values)
+
+    def _set_meta(self, values: Mapping[str, bytes]) -> None:
+        self._db.executemany("REPLACE INTO meta (key, value) VALUES (?, ?)", list(values.items()))
+
+    def _one(self, sql: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
+        row = self._db.execute(sql, tuple(values)).fetchone()
+        return None if row is None else tuple(row)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _said(Path(self._db.filename)), self._db:
+            yield
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        words = f"{path.parent}: another agent is running with this state folder; stop it, or give each its own"
+        raise LinetallyError(words) from None
+    return descriptor
+
+
+def _prepare(connection: apsw.Connection, path: Path) -> None:
+    # No mmap: an I/O error would be a signal instead of an error code.
+    connection.setbusytimeout(5000)
+    for pragma in ("mmap_size = 0", "journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 500"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != ("ok",):
+        raise SpoolDamaged(f"{path} is damaged ({verdict}); {_DAMAGED_MEND}")
+    version = connection.execute("PRAGMA user_version").fetchone()
+    if version == (0,):
+        with connection:
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    elif version != (_SCHEMA_VERSION,):
+        raise SpoolDamaged(f"{path} was written by another version of the agent (format {version}); install that one")
+
+
+_DAMAGED_MEND: Final = (
+    "move it away but keep it, it may hold records that the hub has not seen, then enrol this gateway again"
+)
+
+
+@contextlib.contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into ours."""
+    try:
+        yield
+    except apsw.FullError as error:
+        raise SpoolFull(f"{path}: the disk is full") from error
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise SpoolDamaged(f"{path} is damaged ({error}); {_DAMAGED_MEND}") from error
+    except apsw.ReadOnlyError as error:
+        raise SpoolFull(f"{path}: the disk is read-only; check the card or remount it") from error
+    except apsw.CantOpenError as error:
+        raise LinetallyError(f"{path} cannot be opened; check that the agent's user may write there") from error
+    except apsw.IOError as error:
+        raise SpoolFull(f"{path}: the disk does not take data ({error})") from error
+
+
+def _window_bytes(window: Window) -> bytes:
+    head = [window.start_ms, window.end_ms, int(window.kind), window.product, window.order, window.shift]
+    return canonical.encode([*head, *(int(value) for value in window.account.as_ints())])
+
+
+def _window(data: bytes) -> Window:
+    start, end, kind, product, order, shift, *account = canonical.decode(data, _MAX_VALUE)
+    return Window(start, end, CalendarKind(kind), product, order, shift, TimeAccount.from_ints(account))
