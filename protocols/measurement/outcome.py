@@ -7,33 +7,42 @@ The method in plain words: docs/outcome.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
-from protocols.measurement.account import Window
-from protocols.measurement.plan import Period, Plan
+from protocols.measurement import ratios
+from protocols.measurement.account import TimeAccount, Window
+from protocols.measurement.finding import Finding, Reason, Side, judge
+from protocols.measurement.losses import Loss, losses
+from protocols.measurement.mix import Mix, product_mix
+from protocols.measurement.outcome_data import outcome_data
+from protocols.measurement.periods import Frozen, PeriodSums, period_sums
+from protocols.measurement.plan import PRIMARY, Period, Plan
+from protocols.measurement.ratios import NS_PER_MS
+from protocols.measurement.resample import (
+    Placebo,
+    Ratio,
+    block_length,
+    exact_change_ppm,
+    intervals,
+    placebo,
+    shift_rates_ppm,
+    widened,
+)
 
-__all__ = ["Figure", "Finding", "Outcome", "Period", "Plan", "outcome"]
+__all__ = ["RESAMPLES", "Figure", "Finding", "Outcome", "Period", "Plan", "Reason", "outcome"]
 
-
-class Finding(StrEnum):
-    """The verdict in one word."""
-
-    IMPROVED = "improved"
-    NOT_SHOWN = "not shown"
-    WORSENED = "worsened"
-    INSUFFICIENT = "insufficient data"
+RESAMPLES: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One figure before and after, with its interval.
 
-    `relative`: the change is reporting / baseline - 1; else it is the difference. Changes in parts per million.
-    None where it is undefined.
+    `unit`: "share" (of 1) or "pieces/h". `relative`: the change is reporting / baseline - 1; else the difference.
+    Changes in parts per million (a difference of shares: 10,000 is one percentage point). None is undefined.
     """
 
     name: str
@@ -49,17 +58,105 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Interval:
+    """How the intervals were made: block length in shifts, and the placebo that widened them."""
+
+    block: int
+    resamples: int
+    placebo: Placebo
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """See `outcome`."""
+    """Everything that a report shows. `figures[0]` is the primary one.
+
+    `observed_change_ppm`: the primary change without pieces that were estimated over gaps.
+    `bounds_ppm`: the primary change if all unseen planned time had been the worst for it, and the best.
+    """
 
     plan: Plan
     finding: Finding
-    reasons: tuple[str, ...]
-    figures: tuple[Figure, ...]  # the first is the primary one
+    reasons: tuple[Reason, ...]
+    figures: tuple[Figure, ...]
+    interval: Interval
+    baseline: PeriodSums
+    reporting: PeriodSums
+    mix: Mix
+    losses: tuple[Loss, ...]
+    observed_change_ppm: int | None
+    bounds_ppm: tuple[int, int] | None
+
+    @property
+    def primary(self) -> Figure:
+        return self.figures[0]
+
+    def figure(self, name: str) -> Figure:
+        """The figure of that name. Raises KeyError."""
+        for figure in self.figures:
+            if figure.name == name:
+                return figure
+        raise KeyError(name)
 
     def to_data(self) -> dict[str, Any]:
         """Plain maps, lists, strings, integers and None: the content of report.json."""
-        raise NotImplementedError
+        return outcome_data(self)
+
+
+# The columns that are resampled, one entry a shift.
+_COLUMNS: Final[tuple[Callable[[TimeAccount, Frozen], int], ...]] = (
+    lambda _, frozen: frozen.standard_good_ns,
+    lambda _, frozen: frozen.known_ms * NS_PER_MS,
+    lambda account, _: account.standard_good_ns,
+    lambda account, _: account.standard_total_ns,
+    lambda account, _: account.known_planned_ms * NS_PER_MS,
+    lambda account, _: account.producing_ms * NS_PER_MS,
+    lambda account, _: account.good_count * ratios.MS_PER_HOUR * NS_PER_MS,
+    lambda account, _: account.total_count * ratios.MS_PER_HOUR * NS_PER_MS,
+)
+_FROZEN, _FROZEN_KNOWN, _STANDARD_GOOD, _STANDARD_TOTAL, _KNOWN, _PRODUCING, _GOOD, _TOTAL = range(len(_COLUMNS))
+_PRIMARY: Final = Ratio(_FROZEN, _FROZEN_KNOWN, relative=True)
+
+_Exact = Callable[[PeriodSums], Fraction | None]
+
+
+def _rate(sums: PeriodSums) -> Fraction | None:
+    """theta: the primary figure of one period."""
+    frozen = sums.frozen
+    return Fraction(frozen.standard_good_ns, frozen.known_ms * NS_PER_MS) if frozen.known_ms > 0 else None
+
+
+def _of_account(ratio: Callable[[TimeAccount], Fraction | None]) -> _Exact:
+    return lambda sums: ratio(sums.account)
+
+
+_FIGURES: Final[tuple[tuple[str, str, str, Ratio, _Exact], ...]] = (
+    (PRIMARY, "share", "sum(PRI_0 * GQ) / PBT observed, without new products", _PRIMARY, _rate),
+    ("oee", "share", "sum(PRI * GQ) / PBT observed", Ratio(_STANDARD_GOOD, _KNOWN, False), _of_account(ratios.oee)),
+    ("availability", "share", "APT / PBT observed", Ratio(_PRODUCING, _KNOWN, False), _of_account(ratios.availability)),
+    (
+        "effectiveness",
+        "share",
+        "sum(PRI * PQ) / APT",
+        Ratio(_STANDARD_TOTAL, _PRODUCING, False),
+        _of_account(ratios.effectiveness),
+    ),
+    ("quality", "share", "GQ / PQ", Ratio(_GOOD, _TOTAL, False), _of_account(ratios.quality)),
+    (
+        "first-pass-yield",
+        "share",
+        "GQ / PQ; no rework is counted in GQ",
+        Ratio(_GOOD, _TOTAL, False),
+        _of_account(ratios.quality),
+    ),
+    (
+        "throughput",
+        "pieces/h",
+        "PQ / PBT observed",
+        Ratio(_TOTAL, _KNOWN, True),
+        _of_account(ratios.throughput_per_hour),
+    ),
+    ("good-throughput", "pieces/h", "GQ / PBT observed", Ratio(_GOOD, _KNOWN, True), _of_account(ratios.good_per_hour)),
+)
 
 
 def outcome(plan: Plan, windows: Mapping[str, Sequence[Window]]) -> Outcome:
@@ -67,4 +164,88 @@ def outcome(plan: Plan, windows: Mapping[str, Sequence[Window]]) -> Outcome:
 
     Windows of other lines and of other times are passed over. Raises Malformed when two windows of a line overlap.
     """
-    raise NotImplementedError
+    baseline = period_sums(plan, plan.baseline, windows)
+    reporting = period_sums(plan, plan.reporting, windows)
+    before, after = _columns(baseline), _columns(reporting)
+    block = block_length(shift_rates_ppm(before, _PRIMARY), baseline.shifts_a_day)
+    no_effect = placebo(before, _PRIMARY, block=block, confidence_permille=plan.confidence_permille, seed=plan.hash)
+    enough = min(len(baseline.units), len(reporting.units)) >= 2
+    ends: Sequence[tuple[int, int] | None] = [None] * len(_FIGURES)
+    if enough:
+        ends = intervals(
+            before,
+            after,
+            [ratio for _, _, _, ratio, _ in _FIGURES],
+            block=block,
+            resamples=RESAMPLES,
+            confidence_permille=plan.confidence_permille,
+            seed=plan.hash,
+            label="interval",
+        )
+    figures = tuple(
+        _figure(plan, spec, baseline, reporting, end, no_effect.widening_permille)
+        for spec, end in zip(_FIGURES, ends, strict=True)
+    )
+    observed = _observed_change(baseline.frozen, reporting.frozen)
+    sides = (Side.of(baseline), Side.of(reporting))
+    primary = figures[0]
+    finding, reasons = judge(plan, *sides, (primary.change_ppm, primary.low_ppm, primary.high_ppm), observed)
+    return Outcome(
+        plan=plan,
+        finding=finding,
+        reasons=reasons,
+        figures=figures,
+        interval=Interval(block, RESAMPLES, no_effect),
+        baseline=baseline,
+        reporting=reporting,
+        mix=product_mix(plan, baseline, reporting),
+        losses=losses(baseline.account, reporting.account),
+        observed_change_ppm=observed,
+        bounds_ppm=_bounds(baseline, reporting),
+    )
+
+
+def _columns(sums: PeriodSums) -> list[list[int]]:
+    return [[column(account, frozen) for _, account, frozen in sums.units] for column in _COLUMNS]
+
+
+def _figure(
+    plan: Plan,
+    spec: tuple[str, str, str, Ratio, _Exact],
+    baseline: PeriodSums,
+    reporting: PeriodSums,
+    end: tuple[int, int] | None,
+    widening_permille: int,
+) -> Figure:
+    name, unit, formula, ratio, exact = spec
+    before, after = exact(baseline), exact(reporting)
+    change = low = high = None
+    if before is not None and after is not None and (before > 0 or not ratio.relative):
+        change = exact_change_ppm(before, after, ratio.relative)
+        if end is not None:
+            low, high = widened(change, *end, widening_permille)
+    return Figure(name, unit, formula, plan.definition.hash, ratio.relative, before, after, change, low, high)
+
+
+def _observed_change(before: Frozen, after: Frozen) -> int | None:
+    if before.known_ms <= 0 or after.known_ms <= 0 or before.observed_good_ns <= 0:
+        return None
+    rate0, rate1 = (Fraction(frozen.observed_good_ns, frozen.known_ms) for frozen in (before, after))
+    return exact_change_ppm(rate0, rate1, relative=True)
+
+
+def _bounds(before: PeriodSums, after: PeriodSums) -> tuple[int, int] | None:
+    """Worst: unseen planned time made nothing more after, and ran at the ideal cycle before. Best: the reverse."""
+    (low0, high0), (low1, high1) = _extremes(before), _extremes(after)
+    if not low0 or not high0 or low1 is None or high1 is None:
+        return None
+    return exact_change_ppm(high0, low1, relative=True), exact_change_ppm(low0, high1, relative=True)
+
+
+def _extremes(sums: PeriodSums) -> tuple[Fraction | None, Fraction | None]:
+    frozen = sums.frozen
+    planned = (frozen.planned_ms + sums.missing_planned_ms) * NS_PER_MS
+    if planned <= 0:
+        return None, None
+    unseen = planned - frozen.known_ms * NS_PER_MS
+    return Fraction(frozen.standard_good_ns, planned), Fraction(frozen.standard_good_ns + unseen, planned)

@@ -76,6 +76,9 @@ class Plan:
             raise Malformed("a plan's baseline, commissioning and reporting periods must follow each other")
         if not self.baseline.length_ms or not self.reporting.length_ms:
             raise Malformed("a plan's baseline and reporting periods must not be empty")
+        times = [instant for period in periods for instant in (period.from_ms, period.to_ms)]
+        if any(type(number) is not int for number in (*times, *self.ideal_cycles_ns.values())):
+            raise Malformed("a plan's times and ideal cycles are integers")
         if not self.line_ids or len(set(self.line_ids)) != len(self.line_ids):
             raise Malformed("a plan names each of its lines once, and at least one")
         if self.primary != PRIMARY:
@@ -126,7 +129,7 @@ class Plan:
                 baseline=Period(*data["baseline"]),
                 commissioning=Period(*data["commissioning"]),
                 reporting=Period(*data["reporting"]),
-                ideal_cycles_ns={product: cycle for product, cycle in data["ideal_cycles_ns"]},
+                ideal_cycles_ns=dict(data["ideal_cycles_ns"]),
                 primary=data["primary"],
                 minimum_effect_permille=data["minimum_effect_permille"],
                 confidence_permille=data["confidence_permille"],

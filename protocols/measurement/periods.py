@@ -1,0 +1,237 @@
+"""Periods: the windows of a project's lines, added up before and after its upgrade.
+
+Decides which window counts in which period, what a shift is for the statistics, and what of the planned time
+nobody saw. Sums only; ratios and verdicts are in `outcome`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, NamedTuple, TypeVar
+
+from protocols.errors import Malformed
+from protocols.measurement.account import TimeAccount, Window, total
+from protocols.measurement.plan import Period, Plan
+
+WEEK_MS: Final = 7 * 86_400_000
+GAPS_LISTED: Final = 100
+_Key = TypeVar("_Key", str, int)
+
+
+class Gap(NamedTuple):
+    """A stretch of a line in which time went unseen. `missing`: no window at all, rather than unknown time in some.
+
+    `unknown_ms`: how much of the stretch was planned and unseen; for a missing one, its whole length.
+    """
+
+    line_id: str
+    from_ms: int
+    to_ms: int
+    unknown_ms: int
+    missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Sums of the frozen-baseline output rate, over everything but new products.
+
+    `standard_good_ns`: sum of PRI_0 * GQ. `observed_good_ns`: the same without pieces that were estimated over a
+    gap. `known_ms`: PBT that was observed. `planned_ms`: PBT.
+    """
+
+    standard_good_ns: int = 0
+    observed_good_ns: int = 0
+    known_ms: int = 0
+    planned_ms: int = 0
+
+    def __add__(self, other: Frozen) -> Frozen:
+        return Frozen(
+            self.standard_good_ns + other.standard_good_ns,
+            self.observed_good_ns + other.observed_good_ns,
+            self.known_ms + other.known_ms,
+            self.planned_ms + other.planned_ms,
+        )
+
+
+class Cell(NamedTuple):
+    """The smallest sum that is kept: one line, product, shift and week of the period."""
+
+    line_id: str
+    product: str
+    shift: str
+    unit: str  # the shift that it is resampled with: its own, or for time outside every shift the one before
+    week: int
+    account: TimeAccount
+    frozen: Frozen
+    first_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodSums:
+    """One side of the comparison. Weeks are of 168 hours, counted from the period's start."""
+
+    period: Period
+    account: TimeAccount
+    frozen: Frozen
+    by_line: tuple[tuple[str, TimeAccount, Frozen], ...]
+    by_product: tuple[tuple[str, TimeAccount], ...]
+    by_shift: tuple[tuple[str, TimeAccount], ...]  # by the shift's name, over all days
+    by_week: tuple[tuple[int, TimeAccount, Frozen], ...]
+    units: tuple[tuple[str, TimeAccount, Frozen], ...]  # shift instances in order of time, as they are resampled
+    gaps: tuple[Gap, ...]  # the longest ones, in order of time
+    gap_count: int
+    missing_ms: int  # time of the period without any window
+    missing_planned_ms: int  # of it, planned: by the share of the time that has windows; rounded up
+
+    @property
+    def shifts(self) -> int:
+        """Shift instances with planned time that was observed."""
+        return sum(account.known_planned_ms > 0 for _, account, _ in self.units)
+
+    @property
+    def shifts_a_day(self) -> int:
+        """The most shifts that one business day has; at least 1."""
+        days: dict[str, int] = defaultdict(int)
+        for unit, _, _ in self.units:
+            days[unit.partition("/")[0]] += 1
+        return max(days.values(), default=1)
+
+    @property
+    def planned_ms(self) -> int:
+        """Planned time, with what is missing."""
+        return self.account.planned_ms + self.missing_planned_ms
+
+
+def period_sums(plan: Plan, period: Period, windows: Mapping[str, Sequence[Window]]) -> PeriodSums:
+    """The sums of one period. Raises Malformed when two windows of a line overlap."""
+    cells: list[Cell] = []
+    gaps: list[Gap] = []
+    missing = 0
+    for line_id in plan.line_ids:
+        line = sorted(windows.get(line_id, ()), key=lambda window: window.start_ms)
+        _refuse_overlap(line_id, line)
+        cells += _cells(plan, period, line_id, line)
+        holes = _holes(period, line_id, line)
+        missing += sum(hole.unknown_ms for hole in holes)
+        gaps += holes + _unknown_stretches(period, line_id, line)
+    account = total(cell.account for cell in cells)
+    seen = account.length_ms
+    longest = sorted(gaps, key=lambda gap: (-gap.unknown_ms, gap.from_ms, gap.line_id))[:GAPS_LISTED]
+    return PeriodSums(
+        period=period,
+        account=account,
+        frozen=sum((cell.frozen for cell in cells), Frozen()),
+        by_line=tuple(_grouped((cell.line_id, cell) for cell in cells)),
+        by_product=tuple((key, summed) for key, summed, _ in _grouped((cell.product, cell) for cell in cells)),
+        by_shift=tuple(
+            (key, summed) for key, summed, _ in _grouped((cell.shift.partition("/")[2], cell) for cell in cells)
+        ),
+        by_week=tuple(_grouped((cell.week, cell) for cell in cells)),
+        units=_units(cells),
+        gaps=tuple(sorted(longest, key=lambda gap: (gap.from_ms, gap.line_id))),
+        gap_count=len(gaps),
+        missing_ms=missing,
+        missing_planned_ms=-(-missing * account.planned_ms // seen) if seen else missing,
+    )
+
+
+def _refuse_overlap(line_id: str, line: Sequence[Window]) -> None:
+    for before, after in pairwise(line):
+        if after.start_ms < before.end_ms:
+            raise Malformed(f"windows of line {line_id!r} overlap at {after.start_ms} ms: the time would count twice")
+
+
+def _cells(plan: Plan, period: Period, line_id: str, line: Sequence[Window]) -> list[Cell]:
+    """Adds up a line's windows. Rows are gathered first and summed by column, which is what makes it fast."""
+    rows: dict[tuple[str, str, str, int], list[tuple[int, ...]]] = defaultdict(list)
+    estimated: dict[tuple[str, str, str, int], int] = defaultdict(int)
+    first: dict[tuple[str, str, str, int], int] = {}
+    unit = ""
+    for window in line:
+        if window.start_ms not in period:
+            continue
+        unit = window.shift or unit
+        account = window.account
+        key = (window.product, window.shift, unit, (window.start_ms - period.from_ms) // WEEK_MS)
+        rows[key].append(account.as_ints())
+        first.setdefault(key, window.start_ms)
+        if account.estimated_count:
+            estimated[key] += _estimated_good(account)
+    out: list[Cell] = []
+    for key, ints in rows.items():
+        product, shift, unit, week = key
+        account = TimeAccount.from_ints([sum(column) for column in zip(*ints, strict=True)])
+        frozen = _frozen(plan, product, account, estimated[key])
+        out.append(Cell(line_id, product, shift, unit, week, account, frozen, first[key]))
+    return out
+
+
+def _estimated_good(account: TimeAccount) -> int:
+    """Good pieces that were estimated: the window's share of estimated pieces, rounded up."""
+    if account.total_count <= 0:
+        return account.good_count
+    return min(account.good_count, -(-account.good_count * account.estimated_count // account.total_count))
+
+
+def _frozen(plan: Plan, product: str, account: TimeAccount, estimated_good: int) -> Frozen:
+    """Time without a product (idle before the first order) is everybody's; a new product's time is its own."""
+    cycle = plan.ideal_cycles_ns.get(product, 0)
+    if product and not cycle:
+        return Frozen()
+    good = account.good_count
+    return Frozen(cycle * good, cycle * (good - estimated_good), account.known_planned_ms, account.planned_ms)
+
+
+def _grouped(pairs: Iterable[tuple[_Key, Cell]]) -> list[tuple[_Key, TimeAccount, Frozen]]:
+    """Sums by key, keys in order."""
+    groups: dict[_Key, list[Cell]] = defaultdict(list)
+    for key, cell in pairs:
+        groups[key].append(cell)
+    return [
+        (key, total(cell.account for cell in cells), sum((cell.frozen for cell in cells), Frozen()))
+        for key, cells in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def _units(cells: Sequence[Cell]) -> tuple[tuple[str, TimeAccount, Frozen], ...]:
+    """Shift instances in order of time, all lines together: what happens in a shift happens to all of them."""
+    first: dict[str, int] = {}
+    for cell in cells:
+        first[cell.unit] = min(first.get(cell.unit, cell.first_ms), cell.first_ms)
+    units = _grouped((cell.unit, cell) for cell in cells)
+    # A holiday, or a night that nobody planned, is no shift; one with pieces but without observed time is.
+    kept = [unit for unit in units if unit[1].known_planned_ms > 0 or unit[1].total_count or unit[1].good_count]
+    return tuple(sorted(kept, key=lambda unit: (first[unit[0]], unit[0])))
+
+
+def _holes(period: Period, line_id: str, line: Sequence[Window]) -> list[Gap]:
+    """Stretches of the period in which the line has no window."""
+    out: list[Gap] = []
+    at = period.from_ms
+    for window in line:
+        if window.start_ms >= period.to_ms:
+            break
+        if window.start_ms > at:
+            out.append(Gap(line_id, at, window.start_ms, window.start_ms - at, missing=True))
+        at = max(at, window.end_ms)
+    if at < period.to_ms:
+        out.append(Gap(line_id, at, period.to_ms, period.to_ms - at, missing=True))
+    return out
+
+
+def _unknown_stretches(period: Period, line_id: str, line: Sequence[Window]) -> list[Gap]:
+    """Runs of neighbouring windows with unknown time."""
+    out: list[Gap] = []
+    for window in line:
+        unknown = window.account.unknown_ms
+        if not unknown or window.start_ms not in period:
+            continue
+        if out and out[-1].to_ms == window.start_ms:
+            last = out[-1]
+            out[-1] = last._replace(to_ms=window.end_ms, unknown_ms=last.unknown_ms + unknown)
+        else:
+            out.append(Gap(line_id, window.start_ms, window.end_ms, unknown, missing=False))
+    return out
