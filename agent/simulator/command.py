@@ -13,12 +13,13 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.clock import SimulatedClock
 from protocols.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from agent.simulator.opcua_server import OpcUaServer
     from agent.simulator.spec import LineSpec
 
 _DESCRIPTION = """\
@@ -119,19 +120,27 @@ async def _serve(args: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     clock = open_clock(args.clock_file, args.start, args.speed)
-    async with _servers(args, clock) as lines:
+    async with _servers(args, clock) as (lines, opcua):
         for line in lines:
             print(line)
         shown = datetime.fromtimestamp(clock.now_ms() / 1000, UTC).isoformat(timespec="seconds")
         print(f"clock: {shown}, {clock.speed:g} times real time")
         print("ready", flush=True)
-        await stop.wait()
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait(), name="signal")]
+        if opcua is not None:
+            waits.append(asyncio.create_task(opcua.ended(), name="opcua ended"))
+        _, unfinished = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
     return 0
 
 
 @contextlib.asynccontextmanager
-async def _servers(args: argparse.Namespace, clock: SimulatedClock) -> AsyncIterator[list[str]]:
-    """Both servers, running; yields what to print of each line."""
+async def _servers(
+    args: argparse.Namespace, clock: SimulatedClock
+) -> AsyncIterator[tuple[list[str], OpcUaServer | None]]:
+    """Both servers, running; yields what to print of each line, and the OPC UA server if a line needs it."""
     from agent.simulator.modbus_server import ModbusServer
     from agent.simulator.opcua_server import OpcUaServer
     from agent.simulator.plant import Plant
@@ -144,21 +153,20 @@ async def _servers(args: argparse.Namespace, clock: SimulatedClock) -> AsyncIter
         log = RequestLog(args.request_log)
     except OSError as error:
         raise ConfigurationError(f"cannot be written: {error.strerror}", file=str(args.request_log)) from error
-    said: list[str] = []
+    said: dict[str, str] = {}
+    server: OpcUaServer | None = None
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(log)
-        if opcua := [plants[line.id] for line in spec.served_by(Protocol.OPCUA)]:
-            server = OpcUaServer(opcua, clock, log, args.host, args.opcua_port)
-            await server.start()
-            stack.push_async_callback(server.stop)
-            said += [f"{plant.spec.id}: {server.url} node ns=2;s={plant.spec.id}/..." for plant in opcua]
         if modbus := [plants[line.id] for line in spec.served_by(Protocol.MODBUS)]:
             tcp = ModbusServer(modbus, clock, log, args.host, args.modbus_port)
             await tcp.start()
             stack.push_async_callback(tcp.stop)
-            said += [
-                f"{plant.spec.id}: modbus-tcp://{args.host}:{tcp.port} device {number}"
-                for number, plant in enumerate(modbus, 1)
-            ]
-        said += [f"{line.id}: not served, a history only" for line in spec.served_by(Protocol.NONE)]
-        yield said
+            for number, plant in enumerate(modbus, 1):
+                said[plant.spec.id] = f"modbus-tcp://{args.host}:{tcp.port} device {number}"
+        if opcua := [plants[line.id] for line in spec.served_by(Protocol.OPCUA)]:
+            server = OpcUaServer(opcua, clock, log, args.host, args.opcua_port)
+            await server.start()
+            stack.push_async_callback(server.stop)
+            for plant in opcua:
+                said[plant.spec.id] = f"{server.url} node {server.node_id(plant.spec.id)}/..."
+        yield [f"{line.id}: {said.get(line.id, 'not served, a history only')}" for line in spec.lines], server

@@ -27,7 +27,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from agent.clock import Clock
 from agent.simulator.plant import Plant
-from agent.simulator.ports import check_free
+from agent.simulator.ports import free_port
 from agent.simulator.request_log import RequestLog, Served
 from protocols.plc.roles import SignalRole
 
@@ -66,7 +66,7 @@ class ModbusServer:
 
     async def start(self) -> None:
         """Listen. Port 0 takes a free one and sets `port`. Raises ConfigurationError when the port is taken."""
-        check_free(self._host, self.port, "--modbus-port")
+        self.port = free_port(self._host, self.port, "--modbus-port")
         devices = [
             SimDevice(
                 id=number,
@@ -77,8 +77,6 @@ class ModbusServer:
         ]
         self._server = ModbusTcpServer(devices, address=(self._host, self.port), trace_pdu=self._trace)
         await self._server.serve_forever(background=True)
-        listening = self._server.transport
-        self.port = int(listening.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
 
     async def stop(self) -> None:
         """Close the port and every connection."""

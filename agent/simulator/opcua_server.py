@@ -30,7 +30,7 @@ from asyncua.ua.object_ids import ObjectIds
 
 from agent.clock import Clock
 from agent.simulator.plant import Plant
-from agent.simulator.ports import check_free
+from agent.simulator.ports import cannot_listen, free_port
 from agent.simulator.request_log import RequestLog
 from protocols.plc.roles import SignalRole
 
@@ -103,12 +103,16 @@ class OpcUaServer:
         return f"opc.tcp://{self._host}:{self.port}{ENDPOINT_PATH}"
 
     async def start(self) -> None:
-        """Build the address space and listen. Raises ConfigurationError when the port is taken."""
-        check_free(self._host, self.port, "--opcua-port")
+        """Build the address space and listen. Port 0 takes a free one and sets `port`.
+
+        Raises ConfigurationError when the port is taken.
+        """
+        self.port = free_port(self._host, self.port, "--opcua-port")
         server = Server()
         server.set_endpoint(self.url)
         server.set_server_name("linetally simulated plant")
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        server.set_identity_tokens([ua.AnonymousIdentityToken])
         server.allow_remote_admin(False)
         server.disable_clock()  # CurrentTime is the simulated time, written below
         await server.init()
@@ -122,10 +126,17 @@ class OpcUaServer:
         for plant in self._plants:
             await self._show(plant, now_ms)
         await self._show_time(now_ms)
-        await server.start()
+        try:
+            await server.start()
+        except OSError as error:
+            raise cannot_listen(error, self._host, self.port, "--opcua-port") from error
         for plant in self._plants:
             self._tasks.append(asyncio.create_task(self._follow(plant, now_ms), name=f"opcua {plant.spec.id}"))
         self._tasks.append(asyncio.create_task(self._tick(), name="opcua clock"))
+
+    async def ended(self) -> None:
+        """Wait until a writing task ends, which it does only by an error; `stop` then raises it."""
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self) -> None:
         """Stop writing, close the port and every connection. Raises what made a writing task end early."""
@@ -141,8 +152,9 @@ class OpcUaServer:
             if isinstance(outcome, Exception):
                 raise outcome
 
-    def _node_id(self, path: str) -> ua.NodeId:
-        return ua.NodeId.from_string(f"ns={self._index};s={path}")
+    def node_id(self, path: str) -> str:
+        """The id of a node, or of a line's folder, as OPC UA writes it (Part 6, 5.3.1.10)."""
+        return f"ns={self._index};s={path}"
 
     async def _build(self, server: Server, plant: Plant) -> None:
         line = plant.spec.id
@@ -153,11 +165,14 @@ class OpcUaServer:
             for part in parts[:-1]:
                 here = f"{above}/{part}" if above else part
                 if here not in folders:
-                    node_id = self._node_id(here)
+                    node_id = ua.NodeId.from_string(self.node_id(here))
                     folders[here] = await folders[above].add_object(node_id, ua.QualifiedName(part, self._index))
                 above = here
             await folders[above].add_variable(
-                self._node_id(f"{line}/{path}"), ua.QualifiedName(parts[-1], self._index), value, kind
+                ua.NodeId.from_string(self.node_id(f"{line}/{path}")),
+                ua.QualifiedName(parts[-1], self._index),
+                value,
+                kind,
             )
 
     def _watch(self, server: Server) -> None:
@@ -206,7 +221,9 @@ class OpcUaServer:
             name = f"{plant.spec.id}/{path}"
             if self._shown.get(name) != value:
                 self._shown[name] = value
-                await self._write(self._node_id(name), ua.Variant(value, _NODES[path][0]), time_ms)
+                await self._write(
+                    ua.NodeId.from_string(self.node_id(name)), ua.Variant(value, _NODES[path][0]), time_ms
+                )
 
     async def _show_time(self, time_ms: int) -> None:
         node_id = ua.NodeId.from_string(f"i={ObjectIds.Server_ServerStatus_CurrentTime}")
