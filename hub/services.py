@@ -6,7 +6,7 @@ write: whatever changes the log goes through `ingest`, whatever changes the regi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,8 @@ from hub.config import HubConfig
 from hub.live import LiveBus
 from hub.projections.index import Index
 from hub.registry import Gateway, Registry
+from protocols.evidence.merkle import NodeHash
+from protocols.evidence.proof import TlogProof
 
 
 class LogReader(Protocol):
@@ -29,9 +31,13 @@ class LogReader(Protocol):
 
     def entry(self, index: int) -> bytes: ...
 
-    def inclusion_proof(self, index: int, size: int) -> Any: ...
+    def entries(self, start: int, stop: int) -> Iterator[bytes]: ...
 
-    def consistency_proof(self, old_size: int, new_size: int) -> Any: ...
+    def inclusion_proof(self, index: int, size: int) -> Sequence[NodeHash]: ...
+
+    def consistency_proof(self, old_size: int, size: int) -> Sequence[NodeHash]: ...
+
+    def proof(self, index: int) -> TlogProof: ...
 
 
 @dataclass(frozen=True, slots=True)

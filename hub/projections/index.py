@@ -180,7 +180,7 @@ class Index:
             conditions.append(t.start_ms >= from_ms)
         if to_ms is not None:
             conditions.append(t.start_ms < to_ms)
-        query: Select[Any] = (
+        query: Select[*tuple[Any, ...]] = (
             select(t.line_id, start, end, *keys, *(func.sum(t[name]) for name in ACCOUNT_FIELDS))
             .where(*conditions).group_by(t.line_id, *keys).order_by(t.line_id, start)
         )  # fmt: skip
@@ -274,7 +274,7 @@ class Index:
         row = self._all(select(func.min(t.start_ms), func.max(t.end_ms)).where(t.line_id == line_id))[0]
         return None if row[0] is None else (int(row[0]), int(row[1]))
 
-    def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
+    def _all(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         with self._engine.connect() as connection:
             return connection.execute(query).all()
 
@@ -283,12 +283,12 @@ def _span(start: ColumnElement[int], end: ColumnElement[int], from_ms: int | Non
     return [*([] if from_ms is None else [end > from_ms]), *([] if to_ms is None else [start < to_ms])]
 
 
-def _account(row: Row[Any]) -> TimeAccount:
+def _account(row: Row[*tuple[Any, ...]]) -> TimeAccount:
     mapping = row._mapping
     return TimeAccount.from_ints([mapping[name] for name in ACCOUNT_FIELDS])
 
 
-def _window(row: Row[Any]) -> IndexedWindow:
+def _window(row: Row[*tuple[Any, ...]]) -> IndexedWindow:
     window = Window(
         row.start_ms, row.end_ms, CalendarKind(row.kind), row.product, row.order_name, row.shift, _account(row)
     )

@@ -1,0 +1,71 @@
+"""Answers: what a gateway is told of its statement, and how the hub counts it.
+
+Decides the words. When an answer may be sent is decided in `ingest`: never before the log is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hub.admission import Admitted, Ahead, Duplicate, Fork, NotAdmitted, Verdict
+from hub.quarantine import FORK
+from protocols.evidence import proof
+from protocols.evidence.fields import MAX_TEXT
+from protocols.evidence.proof import TlogProof
+from protocols.evidence.record import RecordHash, SignedRecord
+from protocols.wire.receipt import Receipt, Refusal, encode_receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Since the start. `overflow_count`: dropped unread, because the queue was full; the agents send them again.
+
+    `last_record_ms`: the hub's wall clock. `alarm`: what holds the writer up, as a sentence; None when nothing does.
+    """
+
+    admitted_count: int = 0
+    duplicate_count: int = 0
+    ahead_count: int = 0
+    refused_count: int = 0
+    fork_count: int = 0
+    overflow_count: int = 0
+    last_record_ms: int | None = None
+    alarm: str | None = None
+
+
+def counted(counts: Counts, verdict: Verdict, now_ms: int) -> Counts:
+    match verdict:
+        case Admitted():
+            return replace(counts, admitted_count=counts.admitted_count + 1, last_record_ms=now_ms)
+        case Duplicate():
+            return replace(counts, duplicate_count=counts.duplicate_count + 1)
+        case Ahead():
+            return replace(counts, ahead_count=counts.ahead_count + 1)
+        case Fork():
+            return replace(counts, fork_count=counts.fork_count + 1)
+        case NotAdmitted():
+            return replace(counts, refused_count=counts.refused_count + 1)
+
+
+def answer(verdict: Verdict, proof_of: Callable[[RecordHash], TlogProof]) -> bytes | None:
+    """The receipt or refusal to publish; None for bytes that no record could be read from."""
+    match verdict:
+        case Admitted(record) | Duplicate(record):
+            text = proof.format(proof_of(record.hash)).decode()
+            return encode_receipt(Receipt(record.kid, record.record.sequence, record.hash, text))
+        case Fork(record):
+            words = "the log has another record with this sequence: two agents share this key, or its spool is old"
+            return _refusal(record, FORK, words, None)
+        case Ahead(record, expected):
+            return _refusal(record, "out-of-order", f"record {expected} has not arrived; send from there on", expected)
+        case NotAdmitted() as refused:
+            if refused.record is None:
+                return None
+            return _refusal(refused.record, refused.code, refused.words, refused.expected_sequence)
+
+
+def _refusal(record: SignedRecord, code: str, words: str, expected: int | None) -> bytes:
+    # Words may quote what a stranger wrote: one line, without control characters, of the length that a refusal has.
+    plain = "".join(c if c.isprintable() else " " for c in words)[:MAX_TEXT]
+    return encode_receipt(Refusal(record.kid, record.record.sequence, record.hash, code, plain, expected))

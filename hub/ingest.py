@@ -1,0 +1,308 @@
+"""Ingest: the one writer. Statements come in by a bounded queue, go into the log, and only then is anything answered.
+
+Decides batches, the order of durability and the answers. What is admitted is decided in `admission`, what it becomes
+in the tables in `projections.projector`.
+
+The order, and what a crash does after each step:
+1. `log.append` (fsync, checkpoint signed). Crash: the index is behind; `catch_up` at the next start repairs it.
+2. One SQL transaction: projection, cursor, quarantine, newest receipts. Crash: the agent has no receipt, sends again,
+   and the duplicate gets its receipt.
+3. Receipts published, MQTT messages acknowledged by hand. Crash: as above.
+A full disk stops the writer before a receipt: nothing is answered, the agents hold, and the same batch is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
+from typing import Final, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from hub import database as db
+from hub import quarantine
+from hub.admission import Admitted, Ahead, Duplicate, Fork, Head, Key, NotAdmitted, Verdict, examine, place
+from hub.answers import Counts, answer, counted
+from hub.chains import leaf_indices, load_heads, load_keys, logged_hash
+from hub.config import IngestConfig
+from hub.log.store import LogUnavailable
+from hub.projections import projector
+from protocols.evidence.bodies import ROOT_TYPES
+from protocols.evidence.cose import Kid
+from protocols.evidence.proof import TlogProof
+from protocols.evidence.record import RecordHash, SignedRecord
+
+logger = logging.getLogger("hub.ingest")
+
+KEYS_MAX_AGE_S: Final = 1.0
+"""A command of another process (approve, revoke) takes effect within this time."""
+POLL_S: Final = 0.5
+RETRY_S: Final = (1.0, 2.0, 5.0, 10.0)
+MEND: Final = "Free some space or mend the disk; the hub goes on by itself."
+
+_T = TypeVar("_T")
+
+
+class Log(Protocol):
+    """The writing side of `hub.log.sequencer.Log`: `append` returns when the entries are durable and signed for."""
+
+    @property
+    def size(self) -> int: ...
+
+    def append(self, entries: Sequence[bytes]) -> Sequence[int]: ...
+
+    def entries(self, start: int, stop: int) -> Iterator[bytes]: ...
+
+    def proof(self, index: int) -> TlogProof: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One statement as it came. `acknowledge` tells the link, not the gateway; it must not block or raise."""
+
+    raw: bytes
+    topic_gateway_id: str | None
+    acknowledge: Callable[[], None] = lambda: None
+    submission_id: int | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one batch adds, seen by the records that come later in it."""
+
+    heads: dict[Kid, Head] = field(default_factory=dict)
+    logged: dict[tuple[Kid, int], RecordHash] = field(default_factory=dict)
+    admitted: list[SignedRecord] = field(default_factory=list)
+
+
+class Writer:
+    """Owns the log's appending side and the heads of all chains. One thread runs it; `offer` may be called from any.
+
+    `publish(gateway_id, bytes)` sends a receipt or refusal; it must not block.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        log: Log,
+        config: IngestConfig,
+        now_ms: Callable[[], int],
+        publish: Callable[[str, bytes], None],
+    ) -> None:
+        self._engine = engine
+        self._log = log
+        self._config = config
+        self._now_ms = now_ms
+        self._publish = publish
+        self._queue: queue.Queue[Arrival] = queue.Queue(config.queue_records)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="writer")
+        self._keys: Mapping[Kid, Key] = {}
+        self._keys_s = float("-inf")
+        self._heads: dict[Kid, Head] = {}
+        self._counts = Counts()
+        self._overflow_count = 0  # written by the link's thread only
+        self.fatal: BaseException | None = None
+
+    # ------------------------------------------------------------ from other threads
+
+    def start(self) -> None:
+        """Takes in what the log has and the index has not, then runs until `stop`."""
+        self.recover()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the batch at hand. What is still queued was not acknowledged, and comes again."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def offer(self, arrival: Arrival) -> None:
+        """Queues a statement; drops it when the queue is full, which costs nothing but a repeat."""
+        try:
+            self._queue.put_nowait(arrival)
+        except queue.Full:
+            self._overflow_count += 1
+            arrival.acknowledge()
+
+    def counts(self) -> Counts:
+        return replace(self._counts, overflow_count=self._overflow_count)
+
+    def may_speak_for(self, gateway_id: str, line_id: str) -> bool:
+        """Whether an active gateway of this id owns the line, as of the last second."""
+        return any(
+            key.owner == gateway_id and key.refusal is None and line_id in key.lines for key in self._keys.values()
+        )
+
+    # ------------------------------------------------------------ the writer's thread
+
+    def recover(self) -> None:
+        """Brings index and heads to the log's state: the same code after a crash as after a clean stop."""
+        projector.catch_up(self._engine, self._log)
+        self._heads = load_heads(self._engine)
+        self._load_keys()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if batch := self._collect():
+                    self.commit(batch)
+                self.take_submissions()
+        # The task boundary: whatever it was, the process must end and say so, for a hub without a writer is no hub.
+        except BaseException as error:
+            self.fatal = error
+            logger.exception("the writer stopped")
+            raise
+
+    def _collect(self) -> list[Arrival]:
+        """Up to `batch_records` statements, of which the first has waited no longer than `batch_wait_ms`."""
+        try:
+            batch = [self._queue.get(timeout=POLL_S)]
+        except queue.Empty:
+            return []
+        deadline = time.monotonic() + self._config.batch_wait_ms / 1000
+        while len(batch) < self._config.batch_records:
+            try:
+                batch.append(self._queue.get(timeout=max(0.0, deadline - time.monotonic())))
+            except queue.Empty:
+                break
+        return batch
+
+    def take_submissions(self) -> int:
+        """Appends the root-signed records that commands have left in the database; gives how many there were."""
+        t = db.submission.c
+        query = select(t.id, t.raw).where(t.state == "waiting").order_by(t.kid, t.sequence)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        if rows:
+            self._load_keys()
+            self.commit([Arrival(bytes(row.raw), None, submission_id=row.id) for row in rows])
+        return len(rows)
+
+    def commit(self, arrivals: Sequence[Arrival]) -> None:
+        """One batch from verdicts to answers. Returns early, with nothing answered, only when told to stop."""
+        if time.monotonic() - self._keys_s > KEYS_MAX_AGE_S:
+            self._load_keys()
+        batch = _Batch()
+        judged = [(arrival, self._admit(arrival, batch)) for arrival in arrivals]
+        records = batch.admitted
+        indices: Sequence[int] = ()
+        if records:
+            appended = self._retried(lambda: self._log.append([record.raw for record in records]), "The log")
+            if appended is None:
+                return
+            indices = appended
+        self._heads |= batch.heads
+        if self._retried(lambda: self._project(indices, records, judged), "The database") is None:
+            return
+        self._answer(judged)
+        if any(record.record.type in ROOT_TYPES for record in records):
+            self._load_keys()
+
+    def _admit(self, arrival: Arrival, batch: _Batch) -> Verdict:
+        examined = examine(arrival.raw, self._keys, arrival.topic_gateway_id)
+        if isinstance(examined, NotAdmitted):
+            return examined
+        kid, sequence = examined.kid, examined.record.sequence
+        head = batch.heads.get(kid) or self._heads.get(kid, Head())
+        known = batch.logged.get((kid, sequence))
+        if known is None and sequence < head.next_sequence:
+            known = logged_hash(self._engine, kid, sequence)
+        verdict = place(examined, head, known)
+        if isinstance(verdict, Admitted):
+            batch.heads[kid] = Head(sequence + 1, examined.hash)
+            batch.logged[kid, sequence] = examined.hash
+            batch.admitted.append(examined)
+        return verdict
+
+    def _project(
+        self, indices: Sequence[int], records: Sequence[SignedRecord], judged: Sequence[tuple[Arrival, Verdict]]
+    ) -> bool:
+        """One transaction: the index moves on together with all that is said of the batch."""
+        now_ms = self._now_ms()
+        with self._engine.begin() as connection:
+            if records:
+                projector.apply(connection, indices[0], records)
+            aside = [(a.raw, v) for a, v in judged if isinstance(v, Fork | NotAdmitted)]
+            quarantine.keep(connection, aside, now_ms, self._config.quarantine_records)
+            newest = {record.kid: (record, index) for record, index in zip(records, indices, strict=True)}
+            for kid, (record, index) in newest.items():
+                values = {"sequence": record.record.sequence, "leaf_index": index, "time_ms": now_ms}
+                insert = db.upsert(connection, db.receipt).values(kid=kid, **values)
+                connection.execute(insert.on_conflict_do_update(index_elements=["kid"], set_=values))
+            placed = {record.hash: index for record, index in zip(records, indices, strict=True)}
+            for arrival, verdict in judged:
+                if arrival.submission_id is not None:
+                    _close_submission(connection, arrival.submission_id, verdict, placed)
+        return True
+
+    def _answer(self, judged: Sequence[tuple[Arrival, Verdict]]) -> None:
+        """Receipts and refusals, then the link's acknowledgements."""
+        receipted = [v.record.hash for _, v in judged if isinstance(v, Admitted | Duplicate)]
+        indices = leaf_indices(self._engine, receipted) if receipted else {}
+        counts, now_ms = self._counts, self._now_ms()
+        for arrival, verdict in judged:
+            if arrival.topic_gateway_id is not None:
+                told = answer(verdict, lambda record_hash: self._log.proof(indices[record_hash]))
+                if told is not None:
+                    self._publish(arrival.topic_gateway_id, told)
+            if isinstance(verdict, Fork):
+                logger.error("fork gateway=%s sequence=%d", verdict.record.issuer, verdict.record.record.sequence)
+            elif isinstance(verdict, NotAdmitted):
+                logger.warning("refused code=%s topic=%s: %s", verdict.code, arrival.topic_gateway_id, verdict.words)
+            counts = counted(counts, verdict, now_ms)
+            arrival.acknowledge()
+        self._counts = counts
+
+    def _retried(self, action: Callable[[], _T], what: str) -> _T | None:
+        """Tries until it works: a full disk or a database that is away holds everything up, and loses nothing.
+
+        None when told to stop meanwhile.
+        """
+        for delay_s in chain(RETRY_S, repeat(RETRY_S[-1])):
+            try:
+                result = action()
+            except (LogUnavailable, OperationalError, InterfaceError) as error:
+                cause = error if isinstance(error, LogUnavailable) else error.orig
+                words = f"{what} cannot be written: {cause}. Nothing is receipted; agents hold their records. " + MEND
+                logger.error("%s Next try in %.0f s.", words, delay_s)
+                self._counts = replace(self._counts, alarm=words)
+                if self._stopping.wait(delay_s):
+                    return None
+            else:
+                if self._counts.alarm is not None:
+                    self._counts = replace(self._counts, alarm=None)
+                return result
+        raise AssertionError("the delays never end")
+
+    def _load_keys(self) -> None:
+        self._keys = load_keys(self._engine)
+        self._keys_s = time.monotonic()
+
+
+def _close_submission(
+    connection: Connection, submission_id: int, verdict: Verdict, placed: Mapping[RecordHash, int]
+) -> None:
+    t = db.submission.c
+    values: dict[str, object]
+    match verdict:
+        case Admitted(record):
+            values = {"state": "logged", "leaf_index": placed[record.hash]}
+        case Duplicate(record):
+            index = select(db.record.c.leaf_index).where(db.record.c.hash == record.hash).scalar_subquery()
+            values = {"state": "logged", "leaf_index": index}
+        case NotAdmitted() as refused:
+            values = {"state": "refused", "words": refused.words}
+        case Fork() | Ahead():
+            values = {"state": "refused", "words": "another record of the root key took its place: make it again"}
+    connection.execute(db.submission.update().where(t.id == submission_id).values(**values))
