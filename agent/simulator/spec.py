@@ -11,7 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from agent.simulator.tables import Table, parse_toml
+from agent.simulator import tables
+from agent.toml_table import Table, read_toml
 
 PACKML_MODULUS = 2**31
 """PackML counters are a signed 32-bit integer that rolls over at 2147483647 (OPC 30050, 5.2)."""
@@ -139,9 +140,9 @@ class PlantSpec:
 
 def load_plant(path: Path) -> PlantSpec:
     """Read a plant file. Raises ConfigurationError with file, line and mend."""
-    root = parse_toml(path)
+    root = read_toml(path)
     zone = root.text("timezone", "UTC")
-    lines = tuple(_line(table, zone) for table in root.tables("line", at_least=1))
+    lines = tuple(_line(table, zone) for table in root.tables("line", required=True))
     root.done()
     seen: set[str] = set()
     for line in lines:
@@ -152,10 +153,10 @@ def load_plant(path: Path) -> PlantSpec:
 
 
 def _line(table: Table, default_zone: str) -> LineSpec:
-    line_id = table.name("id")
-    protocol = table.choice("protocol", Protocol)
-    zone = table.zone("timezone", default_zone)
-    products = tuple(_product(product) for product in table.tables("product", at_least=1))
+    line_id = tables.identifier(table, "id")
+    protocol = Protocol(table.choice("protocol", [each.value for each in Protocol]))
+    zone = tables.zone(table, "timezone", default_zone)
+    products = tuple(_product(product) for product in table.tables("product", required=True))
     if len({product.code for product in products}) != len(products):
         raise table.wrong("product", "two products have the same code", "give each product its own code")
     modulus = table.integer("counter_modulus", PACKML_MODULUS, 2, 2**32)
@@ -167,7 +168,7 @@ def _line(table: Table, default_zone: str) -> LineSpec:
         raise table.wrong("counter_modulus", "PackML counters are signed 32-bit integers", mend)
     startup = table.table("startup")
     shifts = tuple(_shift(shift) for shift in table.tables("shift"))
-    upgrade = table.optional_table("upgrade")
+    upgrade = _upgrade(table.table("upgrade"), zone) if "upgrade" in table else None
     line = LineSpec(
         id=line_id,
         name=table.text("name", line_id),
@@ -175,20 +176,20 @@ def _line(table: Table, default_zone: str) -> LineSpec:
         protocol=protocol,
         timezone=zone,
         products=products,
-        reject_rate=table.number("reject_rate", 0.0, 0.0, 1.0),
-        speed_loss=table.number("speed_loss", 0.0, 0.0, 10.0),
+        reject_rate=tables.number(table, "reject_rate", 0.0, 0.0, 1.0),
+        speed_loss=tables.number(table, "speed_loss", 0.0, 0.0, 10.0),
         startup_pieces=startup.integer("pieces", 0, 0, 1_000_000),
-        startup_reject_rate=startup.number("reject_rate", 0.0, 0.0, 1.0),
-        startup_seconds=startup.number("seconds", 10.0, 0.001, 86_400.0),
+        startup_reject_rate=tables.number(startup, "reject_rate", 0.0, 0.0, 1.0),
+        startup_seconds=tables.number(startup, "seconds", 10.0, 0.001, 86_400.0),
         orders=_orders(table.table("orders")),
         minor_stops=_stop(table.table("minor_stops"), "seconds", 1.0, "held_share"),
         failures=_stop(table.table("failures"), "minutes", 60.0, None),
         restraint=_stop(table.table("restraint"), "minutes", 60.0, "starved_share"),
         shifts=shifts,
-        upgrade=_upgrade(upgrade, zone) if upgrade is not None else None,
+        upgrade=upgrade,
         counter_modulus=modulus,
         counter_start=table.integer("counter_start", 0, 0, modulus - 1),
-        counter_reset_ms=tuple(sorted(table.instants("counter_resets", zone))),
+        counter_reset_ms=tables.instants(table, "counter_resets", zone),
     )
     startup.done()
     table.done()
@@ -199,8 +200,8 @@ def _product(table: Table) -> ProductSpec:
     product = ProductSpec(
         table.integer("code", None, 1, 65535),
         table.text("name"),
-        table.number("cycle_ms", None, 20.0, 3_600_000.0),
-        table.number("share", 1.0, 0.0001, 1e6),
+        tables.number(table, "cycle_ms", None, 20.0, 3_600_000.0),
+        tables.number(table, "share", 1.0, 0.0001, 1e6),
     )
     table.done()
     return product
@@ -209,11 +210,11 @@ def _product(table: Table) -> ProductSpec:
 def _orders(table: Table) -> OrderSpec:
     orders = OrderSpec(
         table.integer("pieces", 5000, 1, 10**9),
-        table.number("spread", 0.4, 0.0, 3.0),
-        table.number("setup_minutes", 10.0, 0.01, 10_000.0),
-        table.number("setup_spread", 0.3, 0.0, 3.0),
-        table.number("no_order_share", 0.0, 0.0, 1.0),
-        table.number("no_order_minutes", 30.0, 0.01, 100_000.0),
+        tables.number(table, "spread", 0.4, 0.0, 3.0),
+        tables.number(table, "setup_minutes", 10.0, 0.01, 10_000.0),
+        tables.number(table, "setup_spread", 0.3, 0.0, 3.0),
+        tables.number(table, "no_order_share", 0.0, 0.0, 1.0),
+        tables.number(table, "no_order_minutes", 30.0, 0.01, 100_000.0),
     )
     table.done()
     return orders
@@ -221,10 +222,10 @@ def _orders(table: Table) -> OrderSpec:
 
 def _stop(table: Table, unit: str, seconds_each: float, share: str | None) -> StopSpec:
     stop = StopSpec(
-        table.number("every_minutes", 1e9, 0.01, 1e9),
-        table.number(unit, 1.0, 0.001, 1e6) * seconds_each,
-        table.number("spread", 0.6, 0.0, 3.0),
-        table.number(share, 0.5, 0.0, 1.0) if share is not None else 0.0,
+        tables.number(table, "every_minutes", 1e9, 0.01, 1e9),
+        tables.number(table, unit, 1.0, 0.001, 1e6) * seconds_each,
+        tables.number(table, "spread", 0.6, 0.0, 3.0),
+        tables.number(table, share, 0.5, 0.0, 1.0) if share is not None else 0.0,
     )
     table.done()
     return stop
@@ -233,10 +234,10 @@ def _stop(table: Table, unit: str, seconds_each: float, share: str | None) -> St
 def _shift(table: Table) -> ShiftSpec:
     shift = ShiftSpec(
         table.text("name"),
-        table.minute("start"),
-        table.minute("end"),
-        frozenset(table.integers("days", (1, 2, 3, 4, 5, 6, 7), 1, 7)),
-        table.minute_ranges("breaks"),
+        tables.minute(table, "start"),
+        tables.minute(table, "end"),
+        tables.weekdays(table, "days"),
+        tables.minute_ranges(table, "breaks"),
     )
     table.done()
     return shift
@@ -244,12 +245,12 @@ def _shift(table: Table) -> ShiftSpec:
 
 def _upgrade(table: Table, zone: ZoneInfo) -> UpgradeSpec:
     upgrade = UpgradeSpec(
-        table.instant("at", zone),
-        round(table.number("install_hours", 0.0, 0.0, 10_000.0) * 3_600_000),
-        table.number("cycle_factor", 1.0, 0.01, 100.0),
-        table.number("failure_factor", 1.0, 0.0001, 100.0),
-        table.number("minor_stop_factor", 1.0, 0.0001, 100.0),
-        table.number("reject_rate", None, 0.0, 1.0),
+        tables.instant(table, "at", zone),
+        round(tables.number(table, "install_hours", 0.0, 0.0, 10_000.0) * 3_600_000),
+        tables.number(table, "cycle_factor", 1.0, 0.01, 100.0),
+        tables.number(table, "failure_factor", 1.0, 0.0001, 100.0),
+        tables.number(table, "minor_stop_factor", 1.0, 0.0001, 100.0),
+        tables.number(table, "reject_rate", None, 0.0, 1.0),
     )
     table.done()
     return upgrade
