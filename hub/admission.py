@@ -48,10 +48,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a key's chain stands: the sequence that comes next, and the hash that it must name as previous."""
+    """Where a key's chain stands: the sequence that comes next, and the hash that it must name as previous.
+
+    `subject`: what the chain's records say they are of; "" before the first. A chain that changed it would not verify.
+    """
 
     next_sequence: int = 0
     hash: RecordHash = NO_PREVIOUS
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,9 @@ def place(record: SignedRecord, head: Head, logged_hash: RecordHash | None) -> V
             f"{head.hash.hex()[:16]}…: two agents share this key, or its spool was restored from an old copy"
         )
         return NotAdmitted(record.hash, "broken-chain", words, record, genuine=True, expected_sequence=sequence)
+    if head.subject and record.subject != head.subject:
+        words = f"the chain is of {head.subject!r}, the record of {record.subject!r}: write the old site name again"
+        return NotAdmitted(record.hash, "wrong-subject", words, record, genuine=True, expected_sequence=sequence)
     return Admitted(record)
 
 
@@ -184,7 +191,7 @@ def _check_rights(record: SignedRecord, key: Key, topic_gateway_id: str | None) 
             raise Refused(
                 "wrong-topic", f"a statement of {key.owner} came by the topic of {topic_gateway_id}: {GATEWAY_NAMES}"
             )
-    if not key.is_root and record.issuer != key.owner:
+    if record.issuer != key.owner:
         raise Refused("wrong-issuer", f"the key belongs to {key.owner}, and the record says {record.issuer}")
     lines = _lines_of(record)
     if foreign := sorted(lines - key.lines) if not key.is_root else []:

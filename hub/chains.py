@@ -45,10 +45,12 @@ def load_heads(engine: Engine) -> dict[Kid, Head]:
     """The head of every chain that has a record in the log."""
     t = db.record.c
     newest = select(t.kid, func.max(t.sequence).label("sequence")).group_by(t.kid).subquery()
-    query = select(t.kid, t.sequence, t.hash).join(newest, (t.kid == newest.c.kid) & (t.sequence == newest.c.sequence))
+    query = select(t.kid, t.sequence, t.hash, t.subject).join(
+        newest, (t.kid == newest.c.kid) & (t.sequence == newest.c.sequence)
+    )
     with engine.connect() as connection:
         return {
-            Kid(bytes(row.kid)): Head(row.sequence + 1, RecordHash(bytes(row.hash)))
+            Kid(bytes(row.kid)): Head(row.sequence + 1, RecordHash(bytes(row.hash)), row.subject)
             for row in connection.execute(query)
         }
 

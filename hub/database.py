@@ -225,7 +225,8 @@ record = Table(
     metadata,
     _leaf_index(primary_key=True),
     Column("kid", LargeBinary(8), nullable=False),
-    _text("issuer"),  # the gateway's id; of a root-signed record the scheme's
+    _text("issuer"),  # the gateway's id; of a root-signed record the root key's name
+    _text("subject"),  # enterprise and site, as the gateway says
     Column("sequence", BigInteger, nullable=False),
     Column("hash", LargeBinary(32), nullable=False, unique=True),
     _text("type"),

@@ -220,7 +220,7 @@ class Writer:
             known = logged_hash(self._engine, kid, sequence)
         verdict = place(examined, head, known)
         if isinstance(verdict, Admitted):
-            batch.heads[kid] = Head(sequence + 1, examined.hash)
+            batch.heads[kid] = Head(sequence + 1, examined.hash, examined.subject)
             batch.logged[kid, sequence] = examined.hash
             batch.admitted.append(examined)
         return verdict

@@ -34,6 +34,7 @@ class IndexedRecord:
     leaf_index: int
     kid: bytes
     issuer: str
+    subject: str
     sequence: int
     hash: bytes
     type: str

@@ -107,7 +107,8 @@ def _record(connection: Connection, index: int, signed: SignedRecord) -> None:
     record = signed.record
     connection.execute(
         db.record.insert().values(
-            leaf_index=index, kid=signed.kid, issuer=signed.issuer, sequence=record.sequence, hash=signed.hash,
+            leaf_index=index, kid=signed.kid, issuer=signed.issuer,
+            subject=signed.subject, sequence=record.sequence, hash=signed.hash,
             type=record.type.value, start_ms=record.start_ms, end_ms=record.end_ms, length=len(signed.raw),
         )
     )  # fmt: skip
