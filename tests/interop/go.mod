@@ -1,0 +1,5 @@
+module linetally/interop
+
+go 1.22
+
+require golang.org/x/mod v0.17.0
