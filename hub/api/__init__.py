@@ -1,0 +1,128 @@
+"""The hub's HTTP face: the API with its OpenAPI, live events, the static log, and the pages.
+
+Decides which routes there are, and the headers that every answer carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exception_handlers import http_exception_handler
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hub.api import catalogue, gateways, lines, live, log, outcomes, pages
+from hub.api.access import find_identity
+from hub.api.board import Board
+from hub.api.evaluation import Evaluations
+from hub.api.reports import Reports
+from hub.config import Access
+from hub.services import Services
+
+MAX_BODY_BYTES: Final = 65_536
+
+# plotly writes style attributes into its SVG; scripts come from here only.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application. Its lifespan runs the live board; `app.state.board.close()` ends every event stream, to be
+    called on the loop before the server waits for its connections."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        following = asyncio.create_task(app.state.board.run(services.live), name="board")
+        try:
+            yield
+        finally:
+            app.state.board.close()
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+            await asyncio.to_thread(app.state.reports.close)
+
+    # The interactive documentation would load its scripts from another site; the description itself is served.
+    app = FastAPI(
+        title="linetally hub",
+        version="1",
+        description="A production line's tally that both sides can trust.",
+        lifespan=lifespan,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.services = services
+    app.state.loopback = services.config.server.access is Access.LOOPBACK
+    app.state.board = Board(lambda: catalogue.zones(services))
+    app.state.reports = Reports(services)
+    app.state.evaluations = Evaluations()
+    for module in (lines, outcomes, gateways, live, log, pages):
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=pages.WEB / "static"), name="static")
+    app.add_exception_handler(StarletteHTTPException, _failed)
+    app.add_middleware(_Guard)
+    return app
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A page for people, JSON for programs. The words are ours; nothing of the request is repeated."""
+    assert isinstance(error, StarletteHTTPException)
+    path = request.url.path
+    wants_page = "text/html" in request.headers.get("accept", "") and not path.startswith(
+        ("/api/", "/log/", "/static/")
+    )
+    if error.status_code == 404 and wants_page:
+        who = await asyncio.to_thread(find_identity, request)
+        return pages.render(request, "not_found.html", who, data={"page": "not-found"}, status=404)
+    return await http_exception_handler(request, HTTPException(error.status_code, error.detail, error.headers))
+
+
+class _Guard:
+    """Puts HEADERS on every answer, and refuses bodies over MAX_BODY_BYTES before anything reads them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > MAX_BODY_BYTES:
+                    return {"type": "http.disconnect"}
+            return message
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+            await JSONResponse({"detail": f"a body is at most {MAX_BODY_BYTES} bytes"}, 413)(scope, receive, guarded)
+            return
+        await self._app(scope, limited, guarded)

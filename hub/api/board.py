@@ -1,0 +1,147 @@
+"""The board: the newest view of every line, and the pages that wait for the next one.
+
+Decides how live values fan out. A page that reads slowly loses intermediate values, never the hub's memory: its
+mailbox holds at most one view a line, the newest. Everything here belongs to the server's event loop, but `views`,
+which any thread may call. Nothing is durable: after a restart the next second fills it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from hub.api.live_message import LineView, parse_live, present
+from hub.live import LiveBus, LiveMessage
+from protocols.errors import Malformed
+
+TREND_EVERY_MS: Final = 5_000
+TREND_POINTS: Final = 121  # ten minutes
+MAX_READERS: Final = 500
+ZONES_EVERY_S: Final = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class Reader:
+    """One open page's mailbox."""
+
+    def __init__(self, sees: Callable[[str], bool]) -> None:
+        self._sees = sees
+        self._waiting: dict[str, str] = {}
+        self._news = asyncio.Event()
+        self._closed = False
+
+    def offer(self, line_id: str, text: str) -> None:
+        """Puts a line's newest view in; the older one that was not taken yet is dropped."""
+        if self._sees(line_id):
+            self._waiting[line_id] = text
+            self._news.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._news.set()
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._waiting)
+
+    async def take(self, wait_s: float) -> list[str] | None:
+        """The new views as JSON; [] when nothing came within `wait_s`; None when the board has closed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._news.wait()
+        if self._closed:
+            return None
+        self._news.clear()
+        taken, self._waiting = list(self._waiting.values()), {}
+        return taken
+
+
+class Board:
+    """`zones` gives the time zone of each registered line; it reads the database and is called in a thread."""
+
+    def __init__(self, zones: Callable[[], Mapping[str, str]]) -> None:
+        self._read_zones = zones
+        self._zones: Mapping[str, str] = {}
+        self._views: dict[str, LineView] = {}
+        self._trends: dict[str, deque[tuple[int, float]]] = {}
+        self._readers: set[Reader] = set()
+        self._closed = False
+
+    async def run(self, bus: LiveBus) -> None:
+        """Follows the bus until cancelled. One malformed message is logged and costs nobody else anything."""
+        refresh = asyncio.create_task(self._refresh_zones(), name="board-zones")
+        try:
+            self._zones = await asyncio.to_thread(self._read_zones)
+            with bus.subscribe() as subscription:
+                for message in bus.latest().values():
+                    self.publish(message)
+                while True:
+                    self.publish(await subscription.get())
+        finally:
+            refresh.cancel()
+
+    async def _refresh_zones(self) -> None:
+        while True:
+            await asyncio.sleep(ZONES_EVERY_S)
+            self._zones = await asyncio.to_thread(self._read_zones)
+
+    def publish(self, message: LiveMessage) -> None:
+        """Computes the line's view once and hands it to every reader that may see the line."""
+        try:
+            live = parse_live(message.data)
+        except Malformed as error:
+            _log.warning("live message of gateway %s dropped: %s", message.gateway_id, error.what)
+            return
+        if live.line != message.line_id:
+            _log.warning("live message of gateway %s names another line than it came for", message.gateway_id)
+            return
+        trend = self._trends.setdefault(live.line, deque(maxlen=TREND_POINTS))
+        if live.pieces_per_hour is not None:
+            if trend and live.time_ms < trend[-1][0]:
+                trend.clear()  # the line's clock went back: a curve across that would be a fiction
+            if not trend or live.time_ms - trend[-1][0] >= TREND_EVERY_MS:
+                trend.append((live.time_ms, live.pieces_per_hour))
+        view = present(
+            live,
+            gateway=message.gateway_id,
+            timezone=self._zones.get(live.line, "UTC"),
+            received_ms=message.received_ms,
+            trend=list(trend),
+        )
+        self._views[live.line] = view
+        if self._readers:
+            text = view.model_dump_json()
+            for reader in self._readers:
+                reader.offer(live.line, text)
+
+    def views(self) -> dict[str, LineView]:
+        """The newest view of each line that has spoken since the hub started."""
+        return self._views.copy()
+
+    def open(self, sees: Callable[[str], bool]) -> Reader | None:
+        """A reader with every current view already in its mailbox; None when too many pages are open."""
+        if self._closed or len(self._readers) >= MAX_READERS:
+            return None
+        reader = Reader(sees)
+        self._readers.add(reader)
+        for view in self._views.values():
+            reader.offer(view.line, view.model_dump_json())
+        return reader
+
+    def leave(self, reader: Reader) -> None:
+        self._readers.discard(reader)
+
+    @property
+    def reader_count(self) -> int:
+        return len(self._readers)
+
+    def close(self) -> None:
+        """Ends every stream, so that the server can stop. Called on the loop."""
+        self._closed = True
+        for reader in self._readers:
+            reader.close()

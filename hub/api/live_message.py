@@ -1,0 +1,164 @@
+"""A gateway's live message: what is accepted of it, and the view that the pages show.
+
+Decides the limits of unsigned telemetry (it comes over the network and is never evidence) and turns its integers
+into figures, once for all readers. The signed windows take another way: ingest, log, index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hub.api.figures import Figures, Frozen, figures
+from protocols.errors import Malformed
+from protocols.measurement.account import ACCOUNT_INTS, Category, TimeAccount
+from protocols.plc.packml import State
+
+MAX_MESSAGE_BYTES: Final = 65_536
+MAX_RIBBON: Final = 400
+MAX_STOPS: Final = 5
+# JSON's numbers are doubles in a browser: integers above this would change on their way.
+_SAFE: Final = 2**53 - 1
+
+Milliseconds = Annotated[int, Field(ge=0, le=_SAFE, strict=True)]
+Count = Annotated[int, Field(ge=-_SAFE, le=_SAFE, strict=True)]
+Name = Annotated[str, Field(max_length=200)]
+StateName = Annotated[str, Field(pattern="^(" + "|".join(State.__members__) + ")$")]
+CategoryName = Annotated[str, Field(pattern="^(" + "|".join(Category.__members__) + ")$")]
+AccountInts = Annotated[
+    list[Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]],
+    Field(min_length=ACCOUNT_INTS, max_length=ACCOUNT_INTS),
+]
+
+
+class Stop(Frozen):
+    """A stop of the shift; `end_ms` is null while it lasts."""
+
+    start_ms: Milliseconds
+    end_ms: Milliseconds | None
+    category: CategoryName
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class LiveReceipt(Frozen):
+    """The newest receipt that the gateway holds."""
+
+    sequence: Milliseconds
+    time_ms: Milliseconds
+
+
+class LiveMessage(BaseModel):
+    """The wire form: topic linetally/v1/<gateway>/live, JSON, about one a second a line. Unknown keys are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    v: Annotated[int, Field(ge=1, le=1)]
+    line: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
+    name: Name
+    time_ms: Milliseconds
+    state: StateName
+    category: CategoryName
+    since_ms: Milliseconds
+    product: Name = ""
+    order: Name = ""
+    shift: Name = ""
+    shift_start_ms: Milliseconds | None = None
+    shift_end_ms: Milliseconds | None = None
+    shift_account: AccountInts
+    window_account: AccountInts
+    target_shift: Count | None = None
+    target_now: Count | None = None
+    pieces_per_hour: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    ribbon: Annotated[list[tuple[Milliseconds, CategoryName | Annotated[int, Field(ge=0, le=9)]]], Field()] = []
+    stops: list[Stop] = []
+    simulated: bool = False
+    receipt: LiveReceipt | None = None
+    spool_depth: Annotated[int, Field(ge=0, le=_SAFE)] = 0
+    definition: Annotated[str, Field(max_length=300)] = ""
+    definition_hash: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
+
+
+class LineView(Frozen):
+    """What a page shows of a line, with figures made from integers. Times are ms UTC; `timezone` is the site's."""
+
+    line: str
+    name: str
+    gateway: str
+    timezone: str
+    time_ms: int
+    received_ms: int
+    state: str
+    category: str
+    since_ms: int
+    product: str
+    order: str
+    shift: str
+    shift_start_ms: int | None
+    shift_end_ms: int | None
+    shift_figures: Figures
+    recent_figures: Figures
+    target_shift: int | None
+    target_now: int | None
+    pieces_per_hour: float | None
+    trend: list[tuple[int, float]]
+    ribbon: list[tuple[int, str]]
+    stops: list[Stop]
+    simulated: bool
+    receipt: LiveReceipt | None
+    spool_depth: int
+    definition: str
+    definition_hash: str
+
+
+def parse_live(payload: bytes | str | Mapping[str, Any]) -> LiveMessage:
+    """The message of one line. Raises Malformed for anything that is not within the limits above."""
+    try:
+        if isinstance(payload, Mapping):
+            message = LiveMessage.model_validate(dict(payload))
+        else:
+            if len(payload) > MAX_MESSAGE_BYTES:
+                raise Malformed(f"a live message of {len(payload)} bytes, over {MAX_MESSAGE_BYTES}")
+            message = LiveMessage.model_validate_json(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise Malformed(f"live message: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return message
+
+
+def present(
+    message: LiveMessage, *, gateway: str, timezone: str, received_ms: int, trend: list[tuple[int, float]]
+) -> LineView:
+    """The view of a message. `trend`: (time_ms, pieces an hour) of the last minutes, oldest first."""
+    return LineView(
+        line=message.line,
+        name=message.name,
+        gateway=gateway,
+        timezone=timezone,
+        time_ms=message.time_ms,
+        received_ms=received_ms,
+        state=message.state,
+        category=message.category,
+        since_ms=message.since_ms,
+        product=message.product,
+        order=message.order,
+        shift=message.shift,
+        shift_start_ms=message.shift_start_ms,
+        shift_end_ms=message.shift_end_ms,
+        shift_figures=figures(TimeAccount.from_ints(message.shift_account)),
+        recent_figures=figures(TimeAccount.from_ints(message.window_account)),
+        target_shift=message.target_shift,
+        target_now=message.target_now,
+        pieces_per_hour=message.pieces_per_hour,
+        trend=trend,
+        ribbon=[
+            (at, Category(what).name if isinstance(what, int) else what) for at, what in message.ribbon[-MAX_RIBBON:]
+        ],
+        stops=message.stops[:MAX_STOPS],
+        simulated=message.simulated,
+        receipt=message.receipt,
+        spool_depth=message.spool_depth,
+        definition=message.definition,
+        definition_hash=message.definition_hash,
+    )

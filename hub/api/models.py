@@ -1,0 +1,194 @@
+"""The answers of the API: what each route gives, so that OpenAPI tells it.
+
+Decides names and shapes. Every figure comes with its numerator and denominator, its coverage, and the hash of the
+definition and configuration that it was measured under.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hub.api.figures import Figures, Frozen, Rate, Share
+
+
+class Me(Frozen):
+    """Who the caller is. A limit of null means: all."""
+
+    name: str
+    role: str
+    schemes: list[str] | None
+    enterprises: list[str] | None
+    expires_ms: int | None
+
+
+class Line(Frozen):
+    """A registered line. `definition` and the hashes are null until its configuration is in the log."""
+
+    id: str
+    name: str
+    timezone: str
+    enterprise_id: str
+    project_id: str | None
+    simulated: bool
+    definition: str | None = None
+    definition_hash: str | None = None
+    configuration_hash: str | None = None
+    first_ms: int | None = Field(None, description="start of the first window in the log")
+    last_ms: int | None = Field(None, description="end of the last window in the log")
+
+
+class FiguresRow(Frozen):
+    """The figures of one line over the windows that begin in a stretch, e.g. one shift."""
+
+    line_id: str
+    key: list[str]
+    start_ms: int
+    end_ms: int
+    figures: Figures
+
+
+class LineFigures(Frozen):
+    """`definition_hash` and `configuration_hash` are of the newest configuration; `configurations` names them all."""
+
+    line_id: str
+    definition: str | None
+    definition_hash: str | None
+    configuration_hash: str | None
+    configurations: list[str]
+    rows: list[FiguresRow]
+
+
+class Milestone(Frozen):
+    title: str
+    planned: str | None = None
+    done: str | None = None
+    evidence: str | None = None
+
+
+class ProjectSummary(Frozen):
+    id: str
+    title: str
+    scheme_id: str
+    scheme_name: str
+    scheme_name_zh: str
+    enterprise_id: str
+    enterprise_name: str
+    agreement_number: str | None
+    approved_grant_hkd: int | None
+    project_cost_hkd: int | None
+    lines: list[str]
+
+
+class Project(ProjectSummary):
+    milestones: list[Milestone]
+    gateways: list[str]
+    plan_leaf_index: int | None = Field(None, description="where the evaluation plan stands in the log")
+    plan_hash: str | None = None
+
+
+class Gateway(Frozen):
+    """A gateway and what the log last heard of it. `state`: pending, active or revoked."""
+
+    id: str
+    state: str
+    fingerprint: str
+    enterprise_id: str
+    project_id: str
+    lines: list[str]
+    created_ms: int
+    approved_ms: int | None
+    last_sequence: int | None
+    last_leaf_index: int | None
+    last_receipt_ms: int | None
+
+
+class Enrolled(Frozen):
+    """The answer to an enrolment: pending until a person has compared the fingerprint and approved."""
+
+    gateway_id: str
+    state: str
+    fingerprint: str
+
+
+class HubState(Frozen):
+    """How the hub is. `alarms` are whole sentences with what to do."""
+
+    now_ms: int
+    started_ms: int
+    log_origin: str
+    log_size: int
+    log_vkey: str
+    broker_connected: bool
+    last_record_ms: int | None
+    admitted_count: int
+    duplicate_count: int
+    refused_count: int
+    fork_count: int
+    alarms: list[str]
+
+
+class Week(Frozen):
+    """168 hours of the project's lines together, counted from their period's start.
+
+    `period`: baseline, commissioning or reporting.
+    """
+
+    start_ms: int
+    day: str = Field(description="the first day, in the plan's zone")
+    period: str
+    index: float | None = Field(description="good output in baseline standard time an hour; the baseline's is 100")
+    good_per_hour: Rate
+    coverage: Share
+
+
+class Side(Frozen):
+    """One side of the comparison."""
+
+    start_ms: int
+    end_ms: int
+    planned_ms: int
+    coverage: Share = Field(description="over all planned time, also where there is no window at all")
+    gap_count: int
+    figures: Figures
+
+
+class Verdict(Frozen):
+    """The outcome in numbers. Percentages of change; `word`: improved, not_shown, worsened or insufficient."""
+
+    word: str
+    change_percent: float | None
+    low_percent: float | None
+    high_percent: float | None
+    level_percent: float
+    reasons: list[str]
+
+
+class ProjectOutcome(Frozen):
+    """A project before and after. `missing` lists what there must be before a verdict: plan, lines, baseline …"""
+
+    project_id: str
+    as_of_log_size: int
+    plan_leaf_index: int | None
+    plan_hash: str | None
+    missing: list[str]
+    timezone: str
+    installed_ms: int | None = Field(None, description="end of the baseline: the upgrade begins")
+    baseline: Side | None
+    reporting: Side | None
+    verdict: Verdict | None
+    weeks: list[Week]
+    definition_hashes: list[str]
+    configuration_hashes: list[str]
+
+
+class ReportJob(Frozen):
+    """A report under way or made. `state`: making, ready or failed. `log_size`: of the log that it covers."""
+
+    state: str
+    project_id: str
+    log_size: int
+    started_ms: int
+    words: str = ""
+    bundle: str | None = Field(None, description="where to download the ZIP")
+    pdf: str | None = None
+    sha256: str | None = None
