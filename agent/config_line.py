@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from agent.config_tags import MODBUS_TYPES, ModbusTag, OpcuaTag, Tag, read_modbus_tags, read_opcua_tags
+from agent.config_calendar import read_calendar
+from agent.config_tags import MODBUS_TYPES, ModbusTag, Tag, read_modbus_tags, read_opcua_tags
 from agent.toml_table import Table
-from protocols.measurement.calendar import DAY_MINUTES, Calendar, Shift
 from protocols.measurement.configuration import Counter, LineConfiguration, Product
 from protocols.measurement.definition import PRESETS, Definition
 from protocols.plc.packml import Mode, State
@@ -24,8 +25,6 @@ from protocols.plc.roles import SignalRole
 __all__ = ["MODBUS_TYPES", "LineSettings", "ModbusSource", "OpcuaSource", "ReplaySource", "Source", "read_line"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
-_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _COUNTERS: Final = (SignalRole.TOTAL, SignalRole.GOOD, SignalRole.REJECT)
 _HOUR_NS: Final = 3_600_000_000_000
 
@@ -94,12 +93,12 @@ def read_line(table: Table, folder: Path, window_ms: int) -> LineSettings:
     modes = table.items("production_modes", int, "[1]")
     if SignalRole.MODE in roles and not modes:
         modes = [int(Mode.PRODUCTION)]
-    if modes and not isinstance(source, ReplaySource) and SignalRole.MODE not in roles:
+    if modes and SignalRole.MODE not in roles:
         raise table.wrong("production_modes", "there is no mode tag", "add line.tags.mode, or leave this out")
     configuration = LineConfiguration(
         line_id=line_id,
         name=table.text("name", line_id),
-        calendar=Calendar(zone_name, _shifts(table), _holidays(table)),
+        calendar=read_calendar(table, zone_name),
         products=products,
         counters=counters,
         states=_states(table),
@@ -176,8 +175,6 @@ def _replay(table: Table, folder: Path, zone: ZoneInfo) -> ReplaySource:
 
 
 def _instant(table: Table, key: str, zone: ZoneInfo) -> int:
-    from datetime import UTC, datetime, timedelta
-
     text = table.text(key, example='"2026-03-02T00:00"')
     moment = table.parsed(key, text, datetime.fromisoformat, f'write: {key} = "2026-03-02T00:00" (the line\'s zone)')
     if moment.tzinfo is None:
@@ -186,7 +183,7 @@ def _instant(table: Table, key: str, zone: ZoneInfo) -> int:
 
 
 def _tags(table: Table, source: Source) -> tuple[tuple[Tag, ...], ModbusTag | None]:
-    tags = table.table("tags", required=not isinstance(source, ReplaySource))
+    tags = table.table("tags", required=True)
     time_tag: ModbusTag | None = None
     read: tuple[Tag, ...]
     if isinstance(source, ModbusSource):
@@ -226,7 +223,7 @@ def _states(table: Table) -> tuple[tuple[int, State], ...]:
     inner = table.table("states")
     names = tuple(state.name for state in State)
     out = []
-    for key in inner.keys:  # noqa: SIM118 - a table of the file, not a dict
+    for key in inner.keys:
         state = State[inner.choice(key, names)]
         out.append(
             (inner.parsed(key, key, int, 'the key is the tag\'s raw value, a whole number: 2 = "EXECUTE"'), state)
@@ -238,68 +235,6 @@ def _definition(table: Table) -> Definition:
     preset = PRESETS[table.choice("definition", tuple(PRESETS), "iso-22400-2")]
     stop_ms = table.scaled("minor_stop_s", preset.minor_stop_ms, 1000, 0, 3_600_000)
     return Definition(preset.preset, preset.version, stop_ms, preset.minor_stop_in_performance)
-
-
-def _shifts(table: Table) -> tuple[Shift, ...]:
-    shifts: list[Shift] = []
-    for inner in table.tables("shift"):
-        name = inner.text("name", example='"A"')
-        days = inner.items("days", str, '["mon", "tue"]') or list(_DAYS)
-        for day in days:
-            if day not in _DAYS:
-                raise inner.wrong("days", f'"{day}" is not a day', f"one of: {', '.join(_DAYS)}")
-        start = _minute(inner, "start", inner.text("start", example='"07:00"'))
-        end = _minute(inner, "end", inner.text("end", example='"15:00"'))
-        end = end if end > start else end + DAY_MINUTES
-        breaks = []
-        for pause in inner.items("breaks", list, '[["11:00", "11:30"]]'):
-            if len(pause) != 2 or not all(isinstance(edge, str) for edge in pause):
-                raise inner.wrong("breaks", f"{pause} is not a break", 'write: breaks = [["11:00", "11:30"]]')
-            first, last = (_minute(inner, "breaks", edge) for edge in pause)
-            first = first if first >= start else first + DAY_MINUTES
-            last = last if last > first else last + DAY_MINUTES
-            if not start <= first < last <= end or (breaks and first < breaks[-1][1]):
-                raise inner.wrong("breaks", f"{pause} does not fit", "breaks lie inside the shift, in order")
-            breaks.append((first, last))
-        if name in {shift.name for shift in shifts}:
-            raise inner.wrong("name", f'two shifts are called "{name}"', "give each shift its own name")
-        inner.done()
-        shifts.append(Shift(name, tuple(sorted(_DAYS.index(day) for day in set(days))), start, end, tuple(breaks)))
-    _refuse_overlap(table, shifts)
-    return tuple(shifts)
-
-
-def _refuse_overlap(table: Table, shifts: list[Shift]) -> None:
-    week = 7 * DAY_MINUTES
-    spans = sorted(
-        (day * DAY_MINUTES + shift.start_minute, day * DAY_MINUTES + shift.end_minute, shift.name)
-        for shift in shifts
-        for day in shift.weekdays
-    )
-    for (_, end, name), (start, _, other) in zip(
-        spans, [*spans[1:], *[(s + week, e, n) for s, e, n in spans[:1]]], strict=True
-    ):
-        if start < end:
-            raise table.wrong(
-                "shift", f'the shifts "{name}" and "{other}" overlap', "let one end where the other starts"
-            )
-
-
-def _holidays(table: Table) -> frozenset[str]:
-    from datetime import date
-
-    days = table.items("holidays", str, '["2026-12-25"]')
-    mend = 'write: holidays = ["2026-12-25"]'
-    return frozenset(table.parsed("holidays", day, date.fromisoformat, mend).isoformat() for day in days)
-
-
-def _minute(table: Table, key: str, text: str) -> int:
-    if text == "24:00":
-        return DAY_MINUTES
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise table.wrong(key, f'"{text}" is not a time of day', 'write hours and minutes: "07:00"')
-    return int(match[1]) * 60 + int(match[2])
 
 
 def _source_words(source: Source, tags: tuple[Tag, ...], time_tag: ModbusTag | None) -> dict[str, str]:

@@ -36,7 +36,7 @@ class OpcuaTag:
 
     @property
     def words(self) -> str:
-        return self.node or "/".join(self.path)
+        return self.node or "/".join(self.path) or "simulated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,12 @@ Tag: TypeAlias = OpcuaTag | ModbusTag
 
 
 def read_opcua_tags(tags: Table, *, replay: bool = False) -> tuple[OpcuaTag, ...]:
-    """Raises ConfigurationError. A replay has every role of the plant's model; it may still name moduli."""
+    """Raises ConfigurationError. In a replay a tag has no address: `total = { modulus = 65536 }`, `state = {}`."""
     out: list[OpcuaTag] = []
     for name in ROLE_NAMES:
-        if name not in tags and not replay:
-            tags.table(name)
-            continue
         table = tags.table(name)
+        if name not in tags:
+            continue
         path = node = ""
         namespace = ""
         if not replay:
@@ -87,7 +86,7 @@ def read_opcua_tags(tags: Table, *, replay: bool = False) -> tuple[OpcuaTag, ...
             if path and not namespace:
                 raise table.wrong("namespace", "is missing", 'the namespace\'s URI, for example "urn:maker:machine"')
             if node and not re.fullmatch(r"(nsu=[^;]+|ns=0);[isgb]=.+|[isgb]=.+", node):
-                mend = 'write: node = "nsu=urn:maker:machine;s=Name" (a URI: a namespace\'s number changes with the server)'
+                mend = 'write: node = "nsu=urn:maker:machine;s=Name" (by URI: its number may change)'
                 raise table.wrong("node", f'"{node}" is not a lasting node id', mend)
         modulus = table.integer("modulus", 0, 0, 2**63) if name in _COUNTER_NAMES else 0
         table.done()

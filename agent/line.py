@@ -29,6 +29,8 @@ class LineInput(Protocol):
 
     def put(self, role: SignalRole, value: int | None, source_ms: int | None) -> None: ...
 
+    def begin(self) -> None: ...
+
     def alive(self, age_ms: float = 0.0) -> None: ...
 
     def lost(self, words: str) -> None: ...
@@ -59,9 +61,12 @@ class Line:
     def late_count(self) -> int:
         return self._image.late_count
 
-    def connected(self, words: str) -> None:
-        """The source begins anew: values that it reports with older times are held from now on."""
+    def begin(self) -> None:
+        """The source begins anew: values that it reports with older times hold from now on."""
         self._connected_ms = self._clock.now_ms()
+
+    def connected(self, words: str) -> None:
+        """The source reads."""
         self.link = words
         self.log.info("%s", words)
 

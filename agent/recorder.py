@@ -8,7 +8,7 @@ nothing else was said for an hour. When the disk is full it keeps a bounded numb
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -64,15 +64,19 @@ class Recorder:
             key, configuration.gateway_id, configuration.site, self._clock_log, sequence, previous, _seen(spool)
         )
 
-    def start(self) -> dict[str, Started]:
-        """Takes up where the last run ended, and writes what must stand in the chain before the first measurement."""
+    def start(self, starts_ms: Mapping[str, int] | None = None) -> dict[str, Started]:
+        """Takes up where the last run ended, and writes what must stand in the chain before the first measurement.
+
+        A line that never ran begins at `starts_ms` (a replay), or now.
+        """
         now = self._clock.now_ms()
+        starts_ms = starts_ms or {}
         changed = [line for line in self._lines if not self._is_logged(line.configuration)]
         if changed:
             # Windows of an older configuration must be sealed before the new one is announced.
             self._seal(statements(self._spool.unsealed(2**62), self._interval_ms))
             self._announce([line.configuration for line in changed], now)
-        started = {line.line_id: self._start_line(line, now) for line in self._lines}
+        started = {line.line_id: self._start_line(line, starts_ms.get(line.line_id, now)) for line in self._lines}
         for line_id, line in started.items():
             if line.gap is not None:
                 self._chain(Gap(line_id, line.gap[0], line.gap[1], NOT_RUNNING), *line.gap)

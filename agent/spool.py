@@ -206,6 +206,11 @@ class Spool:
             self._db.execute("DELETE FROM record WHERE receipted AND sequence < ?", oldest)
             self._set_meta(meta)
 
+    def reopen(self, first: int, last: int) -> None:
+        """Takes the receipts of kept records [first, last] back: the log that gave them has lost them."""
+        with self._transaction():
+            self._db.execute("UPDATE record SET receipted = 0 WHERE sequence BETWEEN ? AND ?", (first, last))
+
     def depth(self) -> int:
         """Records without a receipt."""
         row = self._one("SELECT count(*) FROM record WHERE NOT receipted", ())

@@ -174,10 +174,10 @@ class Table:
         given = self._data[key]
         try:
             if isinstance(given, bool) or not isinstance(given, int | str | Decimal):
-                raise ValueError(given)
+                raise TypeError(given)
             value = Decimal(given) * scale
             whole = int(value)
-        except (ArithmeticError, ValueError):
+        except (ArithmeticError, TypeError, ValueError):
             raise self.wrong(key, f"{_shown(given)} is not a number", f'write: {key} = "1.2"') from None
         if value != whole:
             raise self.wrong(key, f"{given} is finer than 1/{scale}", "write fewer decimals")

@@ -1,0 +1,201 @@
+"""The agent at work: one task group with the lines' sources, the measuring, the publisher and the live messages.
+
+Decides what runs beside what, and how it ends: sources stop first, the meters are brought up to now, and what they
+remember is stored before the process goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
+
+from agent.clock import Clock, SimulatedClock, SystemClock
+from agent.config import AgentConfiguration
+from agent.config_line import ModbusSource, OpcuaSource
+from agent.config_tags import ModbusTag, OpcuaTag
+from agent.keys import load_key, load_log_key
+from agent.line import Line
+from agent.live import live_message
+from agent.publisher import Publisher
+from agent.recorder import Recorder
+from agent.spool import Spool
+from protocols.errors import ConfigurationError, LinetallyError, Malformed, Refused
+from protocols.evidence.cose import key_id
+from protocols.evidence.note import VerifierKey
+
+TICK_S: Final = 0.25
+LIVE_S: Final = 1.0
+_CLOCK_WAIT_S: Final = 20.0
+_log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "agent"})
+
+
+async def run(configuration: AgentConfiguration) -> int:
+    """Runs until SIGINT or SIGTERM (a replay: until it is done). Raises LinetallyError when it cannot start."""
+    key = load_key(configuration.state_folder)
+    log_key = read_log_key(configuration)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    with Spool.open(configuration.state_folder) as spool:
+        if configuration.is_replay:
+            from agent.replay import run_replay  # numpy-heavy, and only for a history
+
+            return await run_replay(configuration, spool, key, log_key, stop)
+        clock = await open_clock(configuration, stop)
+        recorder = Recorder(configuration, spool, key, clock)
+        kid = key_id(key.public_key().public_bytes_raw())
+        publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen)
+        started = recorder.start()
+        lines = [Line(line, started[line.line_id].meter, clock) for line in configuration.lines]
+        await until_stopped(
+            stop,
+            *((f"source {line.settings.line_id}", _source(line, clock)) for line in lines),
+            ("measure", _measure(lines, recorder, publisher, clock)),
+            ("live", _send_live(lines, publisher, clock)),
+            ("publish", publisher.run()),
+        )
+        _finish(lines, recorder, clock)
+    _log.info("stopped; everything measured is in the spool")
+    return 0
+
+
+async def until_stopped(stop: asyncio.Event, *tasks: tuple[str, Coroutine[Any, Any, None]]) -> None:
+    """Runs named tasks until `stop` is set, or one of them fails: its error is raised, alone if it is ours."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(task, name=name) for name, task in tasks]
+            await stop.wait()
+            for task in running:
+                task.cancel()
+    except BaseExceptionGroup as errors:
+        ours, others = errors.split(LinetallyError)
+        if others is None and ours is not None:
+            raise _first(ours) from errors
+        raise
+
+
+def _first(group: BaseExceptionGroup[LinetallyError]) -> LinetallyError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, LinetallyError)
+    return error
+
+
+def read_log_key(configuration: AgentConfiguration) -> VerifierKey:
+    """The log's key, from the configuration or from enrolment. Raises ConfigurationError."""
+    text = configuration.log_key or load_log_key(configuration.state_folder)
+    if text is None:
+        mend = "enrol first (linetally-agent enrol --help), or set hub.log_key"
+        raise ConfigurationError("the log's key is not known", file=str(configuration.file), mend=mend)
+    try:
+        return VerifierKey.parse(text)
+    except (Malformed, Refused) as error:
+        mend = "take the line from the hub's page, or enrol again"
+        raise ConfigurationError(
+            f"the log's key is not one: {error}", file=str(configuration.file), mend=mend
+        ) from error
+
+
+async def open_clock(configuration: AgentConfiguration, stop: asyncio.Event) -> Clock:
+    """The machine's clock, or the simulator's, for whose file it waits a little."""
+    if configuration.simulation is None:
+        return SystemClock()
+    for waited in range(int(_CLOCK_WAIT_S / 0.2)):
+        if configuration.simulation.exists() or stop.is_set():
+            break
+        if waited == 10:
+            _log.info("waiting for the simulator's clock %s", configuration.simulation)
+        await asyncio.sleep(0.2)
+    clock = SimulatedClock.read(configuration.simulation)
+    _log.info("simulated time, %g times as fast as real time", clock.speed)
+    return clock
+
+
+async def _source(line: Line, clock: Clock) -> None:
+    """Reads one line. The protocol's library is imported only here, so a gateway loads what it uses."""
+    settings = line.settings
+    source = settings.source
+    staleness_s = settings.configuration.staleness_ms / 1000 / _speed(clock)
+    if isinstance(source, OpcuaSource):
+        from agent.sources.opcua import OpcuaReader
+
+        tags = [tag for tag in settings.tags if isinstance(tag, OpcuaTag)]
+        await OpcuaReader(source, tags, settings.product_codes, line, staleness_s / 3).run()
+    elif isinstance(source, ModbusSource):
+        from agent.sources.modbus import ModbusReader
+
+        registers = [tag for tag in settings.tags if isinstance(tag, ModbusTag)]
+        if source.poll_interval_ms / 1000 * 3 > staleness_s:
+            line.log.warning("staleness_s is less than three polls: one slow answer makes the state unknown")
+        await ModbusReader(source, registers, settings.time_tag, line).run()
+
+
+def _speed(clock: Clock) -> float:
+    return clock.speed if math.isfinite(clock.speed) else 1.0
+
+
+async def _measure(lines: Sequence[Line], recorder: Recorder, publisher: Publisher, clock: Clock) -> None:
+    while True:
+        await asyncio.sleep(TICK_S)
+        if measure(lines, recorder, clock.now_ms()):
+            publisher.refresh()
+
+
+def measure(lines: Sequence[Line], recorder: Recorder, now_ms: int) -> int:
+    """One tick: every line measured up to now, what closed made durable, what is due sealed. Records made."""
+    closed = [(line.meter, line.close_windows(now_ms)) for line in lines]
+    recorder.keep([(meter, windows) for meter, windows in closed if windows])
+    return recorder.seal_due(min(line.meter.closed_until_ms for line in lines))
+
+
+def _finish(lines: Sequence[Line], recorder: Recorder, clock: Clock) -> None:
+    now_ms = clock.now_ms()
+    closed = [(line.meter, line.close_windows(now_ms + line.delay_ms)) for line in lines]
+    recorder.keep(closed)  # also without a new window: the memory of the minute under way
+    recorder.seal_due(min(line.meter.closed_until_ms for line in lines))
+
+
+async def _send_live(lines: Sequence[Line], publisher: Publisher, clock: Clock) -> None:
+    simulated = clock.sync().source == "simulated"
+    while True:
+        await asyncio.sleep(LIVE_S)
+        if not publisher.connected:
+            continue
+        for line in lines:
+            live = line.meter.live(clock.now_ms())
+            publisher.publish_live(
+                live_message(
+                    line.settings.configuration,
+                    live,
+                    simulated=simulated,
+                    receipt=publisher.last_receipt,
+                    spool_depth=publisher.depth,
+                )
+            )
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Lines for a person, on stderr: time, whom it is about, what."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("linetally").setLevel(level)
+    with contextlib.suppress(ValueError):
+        handler.stream.reconfigure(errors="replace")  # type: ignore[attr-defined]
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        about = getattr(record, "line", record.name.split(".")[0])
+        mark = "error: " if record.levelno >= logging.ERROR else ""
+        text = f"{self.formatTime(record, '%H:%M:%S')} {about:<10} {mark}{record.getMessage()}"
+        return text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}"

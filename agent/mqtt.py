@@ -1,0 +1,171 @@
+"""One connection to the MQTT broker, from connect to loss.
+
+Decides how paho is used: MQTT 5, a new client for each attempt, a clean session (the spool sends again what has no
+receipt), acknowledgements by hand, and every callback carried into the event loop. Knows nothing of records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from agent.config import BrokerSettings
+from protocols.errors import ConfigurationError
+
+CONNECT_S: Final = 10.0
+_KEEP_ALIVE_S: Final = 20
+_MAX_WAITING: Final = 1000
+
+
+class BrokerLost(Exception):
+    """There is no connection, or it ended; the words say why."""
+
+
+class BrokerLink:
+    """An async context: inside it there is a connection, and `topic` is subscribed at QoS 1."""
+
+    def __init__(self, settings: BrokerSettings, client_id: str, topic: str) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._loop = asyncio.get_running_loop()
+        self._connected: asyncio.Future[None] = self._loop.create_future()
+        self._lost: asyncio.Future[str] = self._loop.create_future()
+        self._inbox: asyncio.Queue[tuple[bytes, int]] = asyncio.Queue(_MAX_WAITING)
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5, manual_ack=True,
+            reconnect_on_failure=False,
+        )  # fmt: skip
+        client.connect_timeout = CONNECT_S
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        self._client = client
+
+    async def __aenter__(self) -> BrokerLink:
+        settings = self._settings
+        self._authenticate()
+        try:
+            # The name lookup and the TCP and TLS handshakes block, so they have a thread.
+            connect = asyncio.to_thread(
+                self._client.connect, settings.host, settings.port, _KEEP_ALIVE_S, clean_start=True
+            )
+            async with asyncio.timeout(CONNECT_S + 5):
+                await connect
+                self._client.loop_start()
+                await self._connected
+        except ssl.SSLError as error:
+            await self._stop()
+            raise BrokerLost(f"its TLS certificate is not accepted ({error.reason})") from error
+        except TimeoutError as error:
+            await self._stop()
+            raise BrokerLost("no answer in time") from error
+        except OSError as error:
+            await self._stop()
+            words = "nothing answers there; is it running?" if isinstance(error, ConnectionRefusedError) else str(error)
+            raise BrokerLost(words) from error
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop()
+
+    def publish(self, topic: str, payload: bytes, qos: int) -> None:
+        """Hands a message to paho; whether it arrived is not known."""
+        self._client.publish(topic, payload, qos)
+
+    async def receive(self, timeout_s: float) -> list[tuple[bytes, Callable[[], None]]]:
+        """What came meanwhile: (payload, call to acknowledge it). Raises BrokerLost when the connection ended."""
+        if self._lost.done():
+            raise BrokerLost(self._lost.result())
+        try:
+            async with asyncio.timeout(timeout_s):
+                found = [await self._inbox.get()]
+        except TimeoutError:
+            return []
+        while not self._inbox.empty():
+            found.append(self._inbox.get_nowait())
+        return [(payload, lambda mid=mid: self._acknowledge(mid)) for payload, mid in found]  # type: ignore[misc]
+
+    def _acknowledge(self, mid: int) -> None:
+        self._client.ack(mid, 1)
+
+    def _authenticate(self) -> None:
+        settings = self._settings
+        if settings.tls is not None:
+            tls = settings.tls
+            try:
+                context = ssl.create_default_context(cafile=str(tls.ca_file))
+                if tls.certificate_file is not None:
+                    context.load_cert_chain(str(tls.certificate_file), str(tls.key_file))
+            except (OSError, ssl.SSLError) as error:
+                mend = "check the paths under [broker.tls] and that the agent's user may read the files"
+                raise ConfigurationError(f"the broker's certificates cannot be used: {error}", mend=mend) from error
+            self._client.tls_set_context(context)
+        if settings.username is not None:
+            self._client.username_pw_set(settings.username, _password(settings.password_file))
+
+    async def _stop(self) -> None:
+        self._client.disconnect()
+        await asyncio.to_thread(self._client.loop_stop)
+        if not self._connected.cancel() and not self._connected.cancelled():
+            self._connected.exception()  # seen, so that asyncio does not complain of it
+
+    # paho's thread calls these
+
+    def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            self._call(self._fail, f"it refuses this gateway ({reason})")
+        else:
+            self._client.subscribe(self._topic, qos=1)
+
+    def _on_subscribe(self, _client: Any, _data: Any, _mid: Any, reasons: Any, _properties: Any) -> None:
+        refused = [reason for reason in reasons if reason.is_failure]
+        if refused:
+            self._call(self._fail, f"it does not let this gateway read {self._topic} ({refused[0]})")
+        else:
+            self._call(self._succeed)
+
+    def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._call(self._fail, f"the connection ended ({reason})")
+
+    def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
+        self._call(self._receive, bytes(message.payload), int(message.mid))
+
+    def _call(self, what: Callable[..., None], *args: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(what, *args)
+
+    # in the event loop
+
+    def _succeed(self) -> None:
+        if not self._connected.done():
+            self._connected.set_result(None)
+
+    def _fail(self, words: str) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(BrokerLost(words))
+        if not self._lost.done():
+            self._lost.set_result(words)
+
+    def _receive(self, payload: bytes, mid: int) -> None:
+        if not self._inbox.full():  # otherwise not acknowledged, and the hub answers again when it is sent again
+            self._inbox.put_nowait((payload, mid))
+
+
+def _password(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8").splitlines()[0]
+    except (OSError, IndexError, UnicodeDecodeError) as error:
+        mend = "a file with the password in its first line, readable by the agent's user"
+        raise ConfigurationError(f"the password cannot be read: {error}", file=str(path), mend=mend) from error

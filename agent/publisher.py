@@ -1,0 +1,256 @@
+"""The publisher: records from the spool to the broker, receipts from the broker to the spool.
+
+Decides what is outstanding and what is sent again. A record is done only when the hub's receipt for it verifies with
+the log's key; an MQTT acknowledgement means nothing here. At most `OUTSTANDING` records are under way, in order; when
+no receipt comes for a while, the oldest alone is sent again until one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from agent.backoff import Backoff
+from agent.config import AgentConfiguration
+from agent.mqtt import BrokerLink, BrokerLost
+from agent.spool import Spool, SpoolFull
+from protocols.errors import Malformed, Refused, Unverified
+from protocols.evidence.cose import Kid
+from protocols.evidence.note import VerifierKey
+from protocols.evidence.record import CheckpointSeen
+from protocols.wire.receipt import Receipt, Refusal, decode_receipt, verify_receipt
+from protocols.wire.topics import live_topic, receipt_topic, statement_topic
+
+OUTSTANDING: Final = 32
+RESEND_S: Final = 10.0
+LONGEST_RESEND_S: Final = 30.0
+REFUSED_RETRY_S: Final = 30.0
+_LOOK_S: Final = 0.2
+_SAY_AGAIN_S: Final = 600.0
+_log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "hub"})
+
+
+@dataclass(frozen=True, slots=True)
+class LastReceipt:
+    """The newest verified receipt: of which record, and when it came (the gateway's clock)."""
+
+    sequence: int
+    time_ms: int
+
+
+class Publisher:
+    """Sends one gateway's records until it is cancelled. `on_checkpoint` hears of each newer verified checkpoint."""
+
+    def __init__(
+        self,
+        configuration: AgentConfiguration,
+        spool: Spool,
+        kid: Kid,
+        log_key: VerifierKey,
+        now_ms: Callable[[], int],
+        on_checkpoint: Callable[[CheckpointSeen], None],
+    ) -> None:
+        self._spool = spool
+        self._kid = kid
+        self._log_key = log_key
+        self._now_ms = now_ms
+        self._on_checkpoint = on_checkpoint
+        self._broker = configuration.broker
+        self._gateway_id = configuration.gateway_id
+        self._link: BrokerLink | None = None
+        self._outstanding: dict[int, float] = {}
+        self._next = 0
+        self._room = OUTSTANDING
+        self._resend_s = RESEND_S
+        self._hold_until = 0.0
+        self._silent_since = 0.0
+        self._said: dict[str, float] = {}
+        self._seen_size = int(spool.meta("checkpoint_size") or b"0")
+        self.progress = asyncio.Event()
+        """Set whenever receipts were noted; whoever waits clears it."""
+        self.last_receipt = _last_receipt(spool)
+        self.depth = spool.depth()
+
+    @property
+    def connected(self) -> bool:
+        return self._link is not None
+
+    async def run(self) -> None:
+        """Connects, sends, and begins again; never gives up."""
+        backoff = Backoff()
+        where = f"{self._broker.host}:{self._broker.port}"
+        while True:
+            try:
+                async with BrokerLink(self._broker, self._gateway_id, receipt_topic(self._gateway_id)) as link:
+                    self._say(f"connected to the broker at {where}; {self._spool.depth()} records wait", logging.INFO)
+                    self._link = link
+                    backoff.reset()
+                    self._begin()
+                    await self._serve(link)
+            except BrokerLost as error:
+                words = f"the broker at {where}: {error}. Records are kept here until it is back"
+                self._say(words, logging.WARNING)
+            finally:
+                self._link = None
+            await asyncio.sleep(backoff.next_s())
+
+    def refresh(self) -> None:
+        """Reads again how many records wait, after some were added."""
+        self.depth = self._spool.depth()
+
+    def publish_live(self, payload: bytes) -> None:
+        """A live message at QoS 0; dropped when there is no connection."""
+        if self._link is not None:
+            self._link.publish(live_topic(self._gateway_id), payload, qos=0)
+
+    def _begin(self) -> None:
+        self._outstanding.clear()
+        self._next = 0
+        self._room = OUTSTANDING
+        self._resend_s = RESEND_S
+        self._silent_since = time.monotonic()
+        self._hold_until = 0.0
+
+    async def _serve(self, link: BrokerLink) -> None:
+        while True:
+            self._send(link)
+            answers = await link.receive(_LOOK_S)
+            if answers:
+                self._take([payload for payload, _ in answers])
+                for _, acknowledge in answers:
+                    acknowledge()  # only now: the receipts are durable
+            self._watch_silence()
+
+    def _send(self, link: BrokerLink) -> None:
+        if time.monotonic() < self._hold_until or len(self._outstanding) >= self._room:
+            return
+        for record in self._spool.open_records(self._next, self._room - len(self._outstanding)):
+            if not self._outstanding:
+                self._silent_since = time.monotonic()
+            link.publish(statement_topic(self._gateway_id), record.raw, qos=1)
+            self._outstanding[record.sequence] = time.monotonic()
+            self._next = record.sequence + 1
+
+    def _watch_silence(self) -> None:
+        """Sends again from the oldest, alone: a hub that is away for a day must not find a thousand copies."""
+        now = time.monotonic()
+        if not self._outstanding or now < self._hold_until or now - self._silent_since < self._resend_s:
+            return
+        self._say(f"no receipt from the hub for {now - self._silent_since:.0f} s; sending again", logging.WARNING)
+        self._outstanding.clear()
+        self._next = 0
+        self._room = 1
+        self._resend_s = min(self._resend_s * 1.5, LONGEST_RESEND_S)
+        self._silent_since = now
+
+    def _take(self, payloads: list[bytes]) -> None:
+        """Verifies answers and notes receipts, all of a batch in one transaction."""
+        done: list[int] = []
+        newest: CheckpointSeen | None = None
+        for payload in payloads:
+            try:
+                answer = decode_receipt(payload)
+            except Malformed as error:
+                self._say(f"an answer of the hub cannot be read: {error}", logging.WARNING)
+                continue
+            if answer.kid != self._kid:
+                continue  # for a key that this gateway had before
+            if isinstance(answer, Refusal):
+                self._refused(answer)
+                continue
+            seen = self._verified(answer)
+            if seen is not None:
+                done.append(answer.sequence)
+                newest = seen if newest is None or seen.size > newest.size else newest
+        if not done or newest is None:
+            return
+        last = LastReceipt(max(done), self._now_ms())
+        meta: dict[str, bytes] = {"last_receipt": f"{last.sequence} {last.time_ms}".encode(), "refused": b""}
+        if newest.size > self._seen_size:
+            meta |= {"checkpoint_size": str(newest.size).encode(), "checkpoint_root": newest.root}
+        try:
+            self._spool.receipted(done, meta)
+        except SpoolFull as error:
+            self._say(f"{error}; receipts are noted again when there is room", logging.ERROR)
+            return
+        self._noted(done, last, newest)
+
+    def _noted(self, done: list[int], last: LastReceipt, newest: CheckpointSeen) -> None:
+        for sequence in done:
+            self._outstanding.pop(sequence, None)
+        if self._room < OUTSTANDING:
+            self._say("receipts come again", logging.INFO)
+        self._room = OUTSTANDING
+        self._resend_s = RESEND_S
+        self._silent_since = time.monotonic()
+        self._said.clear()
+        self.last_receipt = last
+        self.depth = self._spool.depth()
+        if newest.size > self._seen_size:
+            self._seen_size = newest.size
+            self._on_checkpoint(newest)
+        self.progress.set()
+
+    def _verified(self, receipt: Receipt) -> CheckpointSeen | None:
+        record = self._spool.record(receipt.sequence)
+        if record is None:
+            return None  # receipted before and forgotten since
+        try:
+            checkpoint = verify_receipt(receipt, record.raw, self._log_key)
+        except (Malformed, Unverified, Refused) as error:
+            self._say(
+                f"the receipt for record {receipt.sequence} does not hold: {error}. The record is kept", logging.ERROR
+            )
+            return None
+        return CheckpointSeen(checkpoint.size, checkpoint.root)
+
+    def _refused(self, refusal: Refusal) -> None:
+        """Kept and tried again, slowly; at once from where the hub waits, if it says where."""
+        expected = refusal.expected_sequence
+        self._outstanding.clear()
+        self._room = 1
+        self._next = 0
+        now = time.monotonic()
+        self._silent_since = now
+        if expected is not None and expected != refusal.sequence and self._spool.record(expected) is not None:
+            # The hub lost its newest records, or these overtook others: it says where it goes on.
+            if expected < refusal.sequence:
+                self._next = expected
+                self._say(f"the hub goes on at record {expected}; sending from there", logging.INFO)
+                self._reopen(expected, refusal.sequence)
+            self._hold_until = now + 1.0
+            return
+        self._hold_until = now + REFUSED_RETRY_S
+        words = (
+            f"the hub refuses record {refusal.sequence} ({refusal.code}): {refusal.words}. It is kept and tried again"
+        )
+        self._say(words, logging.WARNING)
+        with contextlib.suppress(SpoolFull):  # the log line has said it
+            self._spool.set_meta({"refused": f"{refusal.sequence} {refusal.code}: {refusal.words}".encode()})
+
+    def _reopen(self, first: int, last: int) -> None:
+        try:
+            self._spool.reopen(first, last)
+        except SpoolFull as error:
+            self._say(str(error), logging.ERROR)
+
+    def _say(self, words: str, level: int) -> None:
+        """A line in the log, not more often than every ten minutes for the same words."""
+        key = words.split(";")[0][:40]
+        now = time.monotonic()
+        if now - self._said.get(key, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
+            self._said[key] = now
+            _log.log(level, "%s", words)
+
+
+def _last_receipt(spool: Spool) -> LastReceipt | None:
+    kept = spool.meta("last_receipt")
+    if kept is None:
+        return None
+    sequence, time_ms = kept.decode().split()
+    return LastReceipt(int(sequence), int(time_ms))

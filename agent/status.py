@@ -1,0 +1,75 @@
+"""`linetally-agent status`: what the spool says, read beside a running agent.
+
+Decides what is shown. Asks neither the PLC nor the hub.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.config import AgentConfiguration
+from agent.spool import Spool
+
+
+def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
+    """The status as data, for `--json`. Raises LinetallyError when there is no spool."""
+    with Spool.open_read_only(configuration.state_folder) as spool:
+        receipt = spool.meta("last_receipt")
+        sequence, time_ms = receipt.decode().split() if receipt else ("", "")
+        following, _ = spool.head()
+        newest = spool.lines()
+        lines = []
+        for line in configuration.lines:
+            kept = spool.carry(line.line_id)
+            window = newest.get(line.line_id)
+            lines.append(
+                {
+                    "line": line.line_id,
+                    "name": line.configuration.name,
+                    "measured_until_ms": None if kept is None else kept[1]["closed_ms"],
+                    "last_window": None
+                    if window is None
+                    else {
+                        "start_ms": window.start_ms,
+                        "end_ms": window.end_ms,
+                        "total": window.account.total_count,
+                        "good": window.account.good_count,
+                        "unknown_ms": window.account.unknown_ms,
+                    },
+                }
+            )
+        return {
+            "gateway": configuration.gateway_id,
+            "lines": lines,
+            "records": following,
+            "spool_depth": spool.depth(),
+            "last_receipt": {"sequence": int(sequence), "time_ms": int(time_ms)} if receipt else None,
+            "refused": (spool.meta("refused") or b"").decode() or None,
+        }
+
+
+def status_words(status: dict[str, Any]) -> str:
+    """The status for a person."""
+    out = [f"gateway {status['gateway']}: {status['records']} records made, {status['spool_depth']} without a receipt"]
+    receipt = status["last_receipt"]
+    out.append(
+        "no receipt from the hub yet"
+        if receipt is None
+        else f"last receipt: record {receipt['sequence']}, {_time(receipt['time_ms'])}"
+    )
+    if status["refused"]:
+        out.append(f"the hub refuses record {status['refused']}")
+    width = max(len(line["line"]) for line in status["lines"])
+    for line in status["lines"]:
+        until = line["measured_until_ms"]
+        words = "never measured" if until is None else f"measured until {_time(until)}"
+        window = line["last_window"]
+        if window is not None:
+            words += f"; {window['good']:,} good of {window['total']:,} in the last window"
+        out.append(f"{line['line']:<{width}}  {words}")
+    return "\n".join(out)
+
+
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).astimezone().isoformat(" ", "seconds")
