@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from hub.log import batch as stage_file
-from hub.log import store as store_module
 from hub.log.sequencer import Log
 from hub.log.store import LogFailed, LogRefused, LogUnavailable
 from protocols.errors import Malformed, Refused
@@ -199,7 +198,7 @@ def test_a_failed_fsync_is_fatal(folder: Path, monkeypatch: pytest.MonkeyPatch) 
             raise OSError(errno.EIO, "Input/output error")
 
         with monkeypatch.context() as patched:
-            patched.setattr(store_module.os, "fsync", fail)
+            patched.setattr(os, "fsync", fail)
             with pytest.raises(LogFailed, match="Input/output error"):
                 log.append([b"entry 1"])
         with pytest.raises(LogFailed):
@@ -220,7 +219,7 @@ def test_a_batch_of_a_thousand_costs_a_handful_of_fsyncs(folder: Path, monkeypat
 
     with Log.create(folder, ORIGIN, SIGNER) as log:
         log.append(entries_of(0, 1000))
-        monkeypatch.setattr(store_module.os, "fsync", count)
+        monkeypatch.setattr(os, "fsync", count)
         log.append(entries_of(1000, 2000))
         assert counted <= 35
         counted = 0
