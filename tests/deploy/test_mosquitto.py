@@ -1,0 +1,262 @@
+"""The broker's rights, with the configuration, ACL and certificates that deploy/ gives: each gateway its own topics."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from protocols.wire.topics import Channel, all_gateways, live_topic, receipt_topic, statement_topic
+
+DEPLOY = Path(__file__).parents[2] / "deploy" / "mosquitto"
+# CONNECT of MQTT 5: clean start, 60 s keep-alive, no properties, client id "x".
+CONNECT = bytes.fromhex("100e00044d5154540502003c00000178")
+NOT_AUTHORIZED = 135  # MQTT 5, 2.4
+QUIET_S = 0.7  # how long a message that must not come is waited for
+
+pytestmark = pytest.mark.needs("mosquitto")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layout of the container: /mosquitto/{config,certificates,data}, with three gateways' certificates."""
+    root = tmp_path_factory.mktemp("mosquitto")
+    (root / "data").mkdir()
+    (root / "config").mkdir()
+    shutil.copy(DEPLOY / "acl", root / "config" / "acl")
+    command = [DEPLOY / "make-certificates", root / "certificates", "localhost", "gw-a", "gw-b"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "to gateway gw-a:  ca.crt gateway-gw-a.crt gateway-gw-a.key" in done.stdout
+    return root
+
+
+@pytest.fixture(scope="module")
+def broker(folder: Path) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    text = (DEPLOY / "mosquitto.conf").read_text()
+    assert "\nlistener 8883\n" in text
+    text = text.replace(" /mosquitto/", f" {folder}/")
+    # The machine's own user, so that the certificates of this test stay private to it.
+    text = text.replace("\nlistener 8883\n", f"\nlistener {port} 127.0.0.1\n").replace("user mosquitto", "user root")
+    (folder / "mosquitto.conf").write_text(text)
+    program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    command = [program, "-c", str(folder / "mosquitto.conf")]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            _wait_for(port, process, folder / "log")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail(f"mosquitto did not start: {log.read_text()}")
+
+
+@dataclass
+class Peer:
+    """One MQTT 5 client with a certificate; `got` holds what came, `told` the reason codes of its publishes."""
+
+    port: int
+    folder: Path
+    name: str | None
+    client_id: str
+    got: queue.Queue[tuple[str, bytes]] = field(default_factory=queue.Queue)
+    told: queue.Queue[int] = field(default_factory=queue.Queue)
+    connected: queue.Queue[int] = field(default_factory=queue.Queue)
+    subscribed: queue.Queue[None] = field(default_factory=queue.Queue)
+
+    def __post_init__(self) -> None:
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, self.client_id, protocol=mqtt.MQTTv5)
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
+        if self.name is not None:
+            stem = self.folder / self.name
+            context.load_cert_chain(f"{stem}.crt", f"{stem}.key")
+        self.context = context
+        self.client.tls_set_context(context)
+        self.client.on_connect = lambda c, u, flags, reason, p: self.connected.put(reason.value)
+        self.client.on_publish = lambda c, u, mid, reason, p: self.told.put(reason.value)
+        self.client.on_subscribe = lambda c, u, mid, reasons, p: self.subscribed.put(None)
+        self.client.on_message = lambda c, u, m: self.got.put((m.topic, m.payload))
+
+    def __enter__(self) -> Self:
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 60
+        self.client.connect("localhost", self.port, clean_start=False, properties=properties)
+        self.client.loop_start()
+        assert self.connected.get(timeout=5) == 0
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def subscribe(self, *topics: str) -> None:
+        self.client.subscribe([(topic, mqtt.SubscribeOptions(qos=1)) for topic in topics])
+        self.subscribed.get(timeout=5)
+
+    def publish(self, topic: str, payload: bytes) -> int:
+        """The broker's reason code."""
+        self.client.publish(topic, payload, qos=1)
+        return self.told.get(timeout=5)
+
+    def next(self) -> tuple[str, bytes]:
+        return self.got.get(timeout=5)
+
+    def hears_nothing(self) -> bool:
+        try:
+            self.got.get(timeout=QUIET_S)
+        except queue.Empty:
+            return True
+        return False
+
+
+@pytest.fixture
+def peer(broker: int, folder: Path) -> Iterator[Callable[..., Peer]]:
+    opened: list[Peer] = []
+
+    def make(name: str, client_id: str | None = None) -> Peer:
+        one = Peer(broker, folder / "certificates", name, client_id or name)
+        opened.append(one.__enter__())
+        return one
+
+    yield make
+    for one in opened:
+        one.__exit__(None, None, None)
+
+
+def test_statements_go_up_and_receipts_come_down(peer: Callable[..., Peer]) -> None:
+    hub, a = peer("linetally-hub"), peer("gateway-gw-a")
+    hub.subscribe(all_gateways(Channel.STATEMENT), all_gateways(Channel.LIVE))
+    a.subscribe(receipt_topic("gw-a"))
+    assert a.publish(statement_topic("gw-a"), b"record") == 0
+    assert hub.next() == (statement_topic("gw-a"), b"record")
+    assert a.publish(live_topic("gw-a"), b"{}") == 0
+    assert hub.next() == (live_topic("gw-a"), b"{}")
+    assert hub.publish(receipt_topic("gw-a"), b"receipt") == 0
+    assert a.next() == (receipt_topic("gw-a"), b"receipt")
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [statement_topic("gw-b"), live_topic("gw-b"), receipt_topic("gw-b"), receipt_topic("gw-a"),
+     "linetally/v1/gw-a/other", "linetally/v1/statement", "anything", "linetally/v1/gateway-gw-a/statement"],
+)  # fmt: skip
+def test_a_gateway_publishes_on_its_own_topics_only(topic: str, peer: Callable[..., Peer]) -> None:
+    hub, a = peer("linetally-hub"), peer("gateway-gw-a")
+    hub.subscribe(all_gateways(Channel.STATEMENT), all_gateways(Channel.LIVE))
+    assert a.publish(topic, b"forged") == NOT_AUTHORIZED
+    assert a.publish(statement_topic("gw-a"), b"still welcome") == 0
+    assert hub.next() == (statement_topic("gw-a"), b"still welcome")
+
+
+def test_a_gateway_reads_its_own_receipts_only(peer: Callable[..., Peer]) -> None:
+    """A refused subscription is still granted in SUBACK; what counts is that nothing comes."""
+    hub, a, b = peer("linetally-hub"), peer("gateway-gw-a"), peer("gateway-gw-b")
+    a.subscribe("#", receipt_topic("gw-b"), all_gateways(Channel.STATEMENT), all_gateways(Channel.RECEIPT), "$SYS/#")
+    assert hub.publish(receipt_topic("gw-b"), b"for b") == 0
+    assert b.publish(statement_topic("gw-b"), b"of b") == 0
+    assert a.hears_nothing()
+    assert hub.publish(receipt_topic("gw-a"), b"for a") == 0
+    assert a.next() == (receipt_topic("gw-a"), b"for a")
+
+
+def test_the_hub_cannot_pretend_to_be_a_gateway(peer: Callable[..., Peer]) -> None:
+    assert peer("linetally-hub").publish(statement_topic("gw-a"), b"forged") == NOT_AUTHORIZED
+
+
+def test_nobody_takes_over_another_session_by_its_client_id(peer: Callable[..., Peer]) -> None:
+    hub = peer("linetally-hub")
+    hub.subscribe(all_gateways(Channel.STATEMENT))
+    a = peer("gateway-gw-a", client_id="linetally-hub")
+    b = peer("gateway-gw-b")
+    assert b.publish(statement_topic("gw-b"), b"of b") == 0
+    assert hub.next() == (statement_topic("gw-b"), b"of b")
+    assert hub.client.is_connected()
+    assert a.hears_nothing()
+
+
+def _knock(stranger: Peer) -> bytes:
+    """What the broker answers to one CONNECT; b"" when it closes. TLS 1.3 tells a refusal only at the first read."""
+    with (
+        socket.create_connection(("localhost", stranger.port), 5) as raw,
+        stranger.context.wrap_socket(raw, server_hostname="localhost") as link,
+    ):
+        link.sendall(CONNECT)
+        return link.recv(16)
+
+
+def test_a_certificate_of_the_authority_is_let_in(broker: int, folder: Path) -> None:
+    assert _knock(Peer(broker, folder / "certificates", "gateway-gw-a", "x")).startswith(b"\x20")
+
+
+def test_without_a_certificate_nobody_comes_in(broker: int, folder: Path) -> None:
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        _knock(Peer(broker, folder / "certificates", None, "x"))
+
+
+def test_a_certificate_of_another_authority_is_refused(broker: int, folder: Path, tmp_path: Path) -> None:
+    subprocess.run(
+        [DEPLOY / "make-certificates", tmp_path / "theirs", "localhost", "gw-a"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    shutil.copy(folder / "certificates" / "ca.crt", tmp_path / "theirs" / "ca.crt")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        _knock(Peer(broker, tmp_path / "theirs", "gateway-gw-a", "x"))
+
+
+def test_plain_text_is_refused(broker: int) -> None:
+    with socket.create_connection(("127.0.0.1", broker), 5) as link:
+        link.sendall(CONNECT)
+        link.settimeout(5)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            answer = link.recv(64)
+    assert not answer.startswith(b"\x20")  # no CONNACK
+
+
+def test_the_script_keeps_what_is_there_and_refuses_odd_names(folder: Path) -> None:
+    certificates = folder / "certificates"
+    before = {path.name: path.read_bytes() for path in certificates.glob("*.key")}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in certificates.glob("*.key"))
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(DEPLOY / "make-certificates"), str(certificates), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert run("localhost", "gw-c").returncode == 0
+    assert (certificates / "gateway-gw-c.crt").is_file()
+    for name in ("gw/+", "#", "linetally-hub", "", "a" * 65):
+        assert run("localhost", name).returncode == 2
+    moved = run("other.example", "gw-a")
+    assert moved.returncode == 2
+    assert "delete server.crt" in moved.stderr
+    assert before == {name: (certificates / name).read_bytes() for name in before}
