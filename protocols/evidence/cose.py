@@ -74,7 +74,10 @@ class Sign1:
         """Raises Unverified unless the signature is `public_key`'s over these bytes and `kid` names that key."""
         if key_id(public_key.public_bytes_raw()) != self.kid:
             raise Unverified(f"the message names key {self.kid.hex()}, and was checked with another")
-        verify_signature(public_key, self.signature, sig_structure(self.protected, self.payload))
+        try:
+            verify_signature(public_key, self.signature, sig_structure(self.protected, self.payload))
+        except Unverified:
+            raise Unverified("the signature does not hold: these bytes are not what the key signed") from None
 
 
 def sign1(private_key: Ed25519PrivateKey, payload: bytes, *, issuer: str, subject: str, content_type: str) -> bytes:

@@ -17,6 +17,7 @@ from protocols.evidence.checkpoint import Checkpoint
 from protocols.evidence.cose import Kid
 from protocols.evidence.note import Algorithm, SignerKey
 from protocols.evidence.policy import Policy, Trust
+from protocols.evidence.proof_plan import sequences_to_prove
 from protocols.evidence.record import (
     NO_PREVIOUS,
     Body,
@@ -32,7 +33,6 @@ from protocols.evidence.record import (
     SignedRecord,
     sign_record,
 )
-from protocols.evidence.verify import sequences_to_prove
 from protocols.measurement.account import Window
 from protocols.measurement.definition import ISO, data_hash
 from protocols.measurement.outcome import outcome
