@@ -24,9 +24,7 @@ _P: Final = 2**255 - 19
 _D: Final = -121665 * pow(121666, -1, _P) % _P
 # The y of a point of order 8 (one of +-y); the eight points of small order have y in {1, -1, 0, y8, -y8}.
 # Value as in "Taming the many EdDSAs" (Chalkias, Garillot, Nikolaenko 2020), table 2; the tests recompute it.
-_Y8: Final = int.from_bytes(
-    bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"
-)
+_Y8: Final = int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little")
 _SMALL_ORDER_Y: Final = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
 
 
@@ -44,9 +42,7 @@ def load_public_key(raw: bytes) -> Ed25519PublicKey:
     if y >= _P:
         raise Refused("bad-key", "the Ed25519 public key is not in its canonical encoding")
     if y in _SMALL_ORDER_Y:
-        raise Refused(
-            "bad-key", "the Ed25519 public key is of small order; it would accept forged signatures"
-        )
+        raise Refused("bad-key", "the Ed25519 public key is of small order; it would accept forged signatures")
     # Step 2: x^2 = (y^2 - 1) / (d y^2 + 1) must be a square (Euler's criterion); x = 0 only at y = +-1.
     y2 = y * y % _P
     x2 = (y2 - 1) * pow(_D * y2 + 1, -1, _P) % _P
