@@ -162,7 +162,8 @@ _FIGURES: Final[tuple[tuple[str, str, str, Ratio, _Exact], ...]] = (
 def outcome(plan: Plan, windows: Mapping[str, Sequence[Window]]) -> Outcome:
     """The outcome of `plan` from the windows of its lines, by line id, in any order.
 
-    Windows of other lines and of other times are passed over. Raises Malformed when two windows of a line overlap.
+    Windows of other lines, and those that do not start in one of the two periods, are passed over. Raises Malformed
+    when two windows of a line overlap.
     """
     baseline = period_sums(plan, plan.baseline, windows)
     reporting = period_sums(plan, plan.reporting, windows)

@@ -111,12 +111,13 @@ def period_sums(plan: Plan, period: Period, windows: Mapping[str, Sequence[Windo
     gaps: list[Gap] = []
     missing = 0
     for line_id in plan.line_ids:
-        line = sorted(windows.get(line_id, ()), key=lambda window: window.start_ms)
+        # Nothing but the period's own windows may matter: an auditor need not be given any other.
+        line = sorted((w for w in windows.get(line_id, ()) if w.start_ms in period), key=lambda w: w.start_ms)
         _refuse_overlap(line_id, line)
         cells += _cells(plan, period, line_id, line)
         holes = _holes(period, line_id, line)
         missing += sum(hole.unknown_ms for hole in holes)
-        gaps += holes + _unknown_stretches(period, line_id, line)
+        gaps += holes + _unknown_stretches(line_id, line)
     account = total(cell.account for cell in cells)
     seen = account.length_ms
     longest = sorted(gaps, key=lambda gap: (-gap.unknown_ms, gap.from_ms, gap.line_id))[:GAPS_LISTED]
@@ -151,8 +152,6 @@ def _cells(plan: Plan, period: Period, line_id: str, line: Sequence[Window]) -> 
     first: dict[tuple[str, str, str, int], int] = {}
     unit = ""
     for window in line:
-        if window.start_ms not in period:
-            continue
         unit = window.shift or unit
         account = window.account
         key = (window.product, window.shift, unit, (window.start_ms - period.from_ms) // WEEK_MS)
@@ -208,12 +207,10 @@ def _units(cells: Sequence[Cell]) -> tuple[tuple[str, TimeAccount, Frozen], ...]
 
 
 def _holes(period: Period, line_id: str, line: Sequence[Window]) -> list[Gap]:
-    """Stretches of the period in which the line has no window."""
+    """Stretches of the period in which the line has no window that starts in it."""
     out: list[Gap] = []
     at = period.from_ms
     for window in line:
-        if window.start_ms >= period.to_ms:
-            break
         if window.start_ms > at:
             out.append(Gap(line_id, at, window.start_ms, window.start_ms - at, missing=True))
         at = max(at, window.end_ms)
@@ -222,12 +219,12 @@ def _holes(period: Period, line_id: str, line: Sequence[Window]) -> list[Gap]:
     return out
 
 
-def _unknown_stretches(period: Period, line_id: str, line: Sequence[Window]) -> list[Gap]:
+def _unknown_stretches(line_id: str, line: Sequence[Window]) -> list[Gap]:
     """Runs of neighbouring windows with unknown time."""
     out: list[Gap] = []
     for window in line:
         unknown = window.account.unknown_ms
-        if not unknown or window.start_ms not in period:
+        if not unknown:
             continue
         if out and out[-1].to_ms == window.start_ms:
             last = out[-1]

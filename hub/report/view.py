@@ -1,0 +1,401 @@
+"""The report's content as plain text and numbers, ready to be laid out.
+
+Decides which figure stands where, in which words and how rounded. Does not decide how it looks (the template), and
+computes nothing that `Outcome` does not hold.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import segno
+
+from hub.report import wording
+from hub.report.context import GapReason, ReportContext
+from protocols.measurement.account import TimeAccount
+from protocols.measurement.outcome import Figure, Finding, Outcome, Period
+from protocols.measurement.periods import WEEK_MS, Gap, PeriodSums
+from protocols.measurement.ratios import MS_PER_HOUR, NS_PER_MS
+
+HEADLINE: Final = ("good-output-rate", "oee", "availability", "quality")
+NAMES: Final = {
+    "good-output-rate": "Good output rate",
+    "oee": "OEE",
+    "availability": "Availability",
+    "effectiveness": "Effectiveness (Performance)",
+    "quality": "Quality ratio",
+    "first-pass-yield": "First pass yield",
+    "throughput": "Throughput",
+    "good-throughput": "Good pieces an hour",
+}
+LOSSES: Final = {
+    "setup": "Set-up, changeover",
+    "failure": "Failure",
+    "minor-stops": "Minor stops",
+    "restraint": "Blocked or starved",
+    "held": "Held",
+    "unassigned": "Stopped, no reason",
+    "no-order": "No order",
+    "reduced-speed": "Reduced speed",
+    "defects": "Defects",
+    "good-production": "Good production",
+}
+_VERDICTS: Final = {
+    Finding.IMPROVED: ("Improved", "up"),
+    Finding.NOT_SHOWN: ("Not shown", "level"),
+    Finding.WORSENED: ("Worsened", "down"),
+    Finding.INSUFFICIENT: ("Insufficient data", "empty"),
+}
+SHOWN_FROM: Final = Fraction(80, 100)
+"""Ours: with less coverage than this on a side, no change is shown."""
+WITHHELD: Final = "withheld"
+_GAPS_SHOWN: Final = 14
+_ROWS_SHOWN: Final = 12
+
+
+def report_view(context: ReportContext) -> dict[str, Any]:
+    """Plain maps, lists, texts and numbers: what the template reads as JSON."""
+    outcome, plan = context.outcome, context.outcome.plan
+    zone = ZoneInfo(plan.timezone)
+    word, shape = _VERDICTS[outcome.finding]
+    withheld = _withheld(outcome)
+    return {
+        "scheme": context.scheme_name,
+        "scheme_zh": context.scheme_name_zh,
+        "bodies": " · ".join(filter(None, (context.committee, context.secretariat))),
+        "title": plan.title,
+        "project_id": plan.project_id,
+        "enterprise": " ".join(filter(None, (context.enterprise, context.enterprise_zh))),
+        "agreement": context.agreement_number or wording.UNDEFINED,
+        "grant": wording.money(context.approved_grant_hkd),
+        "cost": wording.money(context.project_cost_hkd),
+        "lines": ", ".join(context.line_names.get(line_id, line_id) for line_id in plan.line_ids),
+        "simulated": ", ".join(context.simulated),
+        "zone": plan.timezone,
+        "made": wording.minute(context.made_ms, zone),
+        "baseline_days": _days(outcome.baseline, zone),
+        "reporting_days": _days(outcome.reporting, zone),
+        "finding": outcome.finding.value,
+        "word": word,
+        "shape": shape,
+        "sentence": _sentence(outcome),
+        "reasons": [reason.words for reason in outcome.reasons],
+        "cards": [_figure(outcome.figure(name), withheld) for name in HEADLINE],
+        "figures": [_figure(figure, withheld) for figure in outcome.figures],
+        "chart": _chart(context, zone),
+        "coverage": [_coverage("Baseline", outcome.baseline), _coverage("Reporting period", outcome.reporting)],
+        "confidence": f"{plan.confidence_permille / 10:g}",
+        "definition": plan.definition.words,
+        "definition_hash": plan.definition.hash.hex(),
+        "method": _method(outcome),
+        "plan": _plan(context, zone),
+        "losses": _losses(outcome),
+        "lines_table": _lines(context),
+        "mix": _mix(outcome),
+        "gaps": _gaps(context, zone),
+        "milestones": [
+            {key: str(milestone.get(key) or wording.UNDEFINED) for key in ("title", "planned", "done", "evidence")}
+            for milestone in context.milestones[:_ROWS_SHOWN]
+        ],
+        "evidence": _evidence(context),
+        "qr": segno.make(f"linetally evidence SHA-256 {context.evidence.sha256.hex()}", error="m").svg_inline(border=0),
+    }
+
+
+def _days(sums: PeriodSums, zone: ZoneInfo) -> str:
+    return f"{wording.day(sums.period.from_ms, zone)} to {wording.last_day(sums.period.to_ms, zone)}"
+
+
+def _sentence(outcome: Outcome) -> str:
+    primary = outcome.primary
+    if outcome.finding is Finding.INSUFFICIENT:
+        return "The data do not meet the plan's limits; the figures can only hint."
+    if primary.change_ppm is None:
+        return "The good output rate cannot be compared."
+    interval = wording.span_ppm(primary.low_ppm, primary.high_ppm)
+    level = f"{outcome.plan.confidence_permille / 10:g} %"
+    return f"{wording.ppm(primary.change_ppm)} good output for each planned hour; {level} interval {interval}"
+
+
+def _withheld(outcome: Outcome) -> bool:
+    """Whether so much went unseen that changes are not shown."""
+    shares = [(sums.account.known_planned_ms, sums.planned_ms) for sums in (outcome.baseline, outcome.reporting)]
+    return any(planned <= 0 or Fraction(known, planned) < SHOWN_FROM for known, planned in shares)
+
+
+def _figure(figure: Figure, withheld: bool) -> dict[str, str]:
+    def value(exact: Fraction | None) -> str:
+        return wording.percent(exact) if figure.unit == "share" else wording.decimal(exact)
+
+    return {
+        "name": NAMES[figure.name],
+        "unit": "" if figure.unit == "share" else figure.unit,
+        "baseline": value(figure.baseline),
+        "reporting": value(figure.reporting),
+        "change": WITHHELD if withheld else wording.ppm(figure.change_ppm, relative=figure.relative),
+        "interval": WITHHELD
+        if withheld
+        else wording.span_ppm(figure.low_ppm, figure.high_ppm, relative=figure.relative),
+        "formula": figure.formula,
+    }
+
+
+def _chart(context: ReportContext, zone: ZoneInfo) -> dict[str, Any]:
+    """Weekly bars: heights in percent of the axis' top, the next round tenth above the highest."""
+    outcome = context.outcome
+    bars: list[tuple[str, str, Fraction | None, bool]] = []
+    for side, sums in (("baseline", outcome.baseline), ("reporting", outcome.reporting)):
+        weeks = {week: frozen for week, _, frozen in sums.by_week}
+        count = -(-sums.period.length_ms // WEEK_MS)
+        for week in range(count):
+            frozen = weeks.get(week)
+            start = sums.period.from_ms + week * WEEK_MS
+            known = frozen.known_ms if frozen is not None else 0
+            rate = Fraction(frozen.standard_good_ns, known * NS_PER_MS) if frozen is not None and known > 0 else None
+            whole = start + WEEK_MS <= sums.period.to_ms
+            bars.append((side, wording.day(start, zone)[5:], rate, whole))
+    highest = max((rate for _, _, rate, _ in bars if rate is not None), default=Fraction(1))
+    top = Fraction(max(1, -(-highest * Fraction(21, 2) // 1)), 10)  # a twentieth more, for the highest bar's number
+    return {
+        "top": float(top),
+        "ticks": [[float(top * i / 4), wording.percent(top * i / 4)] for i in range(5)],
+        "bars": [
+            {
+                "side": side,
+                "label": label,
+                "height": None if rate is None else float(rate / top),
+                "value": wording.UNDEFINED if rate is None else wording.decimal(rate * 100),
+                "whole": whole,
+            }
+            for side, label, rate, whole in bars
+        ],
+        "upgrade": f"Upgrade {wording.day(outcome.plan.commissioning.from_ms, zone)}",
+    }
+
+
+def _coverage(name: str, sums: PeriodSums) -> dict[str, str]:
+    known, planned = sums.account.known_planned_ms, sums.planned_ms
+    return {
+        "name": name,
+        "share": wording.percent(Fraction(known, planned) if planned else None),
+        "known": wording.hours(known),
+        "planned": wording.hours(planned),
+        "unknown": wording.hours(sums.account.unknown_ms),
+        "missing": wording.hours(sums.missing_planned_ms),
+        "shifts": f"{sums.shifts:,}",
+        "gaps": f"{sums.gap_count:,}",
+        "estimated": f"{sums.account.estimated_count:,}",
+        "resets": f"{sums.account.lower_bound_count:,}",
+        "pieces": f"{sums.account.total_count:,}",
+        "good": f"{sums.account.good_count:,}",
+    }
+
+
+def _method(outcome: Outcome) -> dict[str, str]:
+    interval, placebo = outcome.interval, outcome.interval.placebo
+    rate = Fraction(placebo.false_positives, placebo.cuts) if placebo.cuts else None
+    return {
+        "block": f"{interval.block}",
+        "resamples": f"{interval.resamples:,}",
+        "cuts": f"{placebo.cuts}",
+        "false_positives": f"{placebo.false_positives}",
+        "false_rate": wording.percent(rate),
+        "widening": wording.decimal(Fraction(placebo.widening_permille, 1000), 2),
+        "widened": "yes" if placebo.widening_permille > 1000 else "",
+        "observed": wording.ppm(outcome.observed_change_ppm),
+        "bounds": wording.span_ppm(*(outcome.bounds_ppm or (None, None))),
+    }
+
+
+def _plan(context: ReportContext, zone: ZoneInfo) -> list[list[str]]:
+    plan, evidence = context.outcome.plan, context.evidence
+    cycles = [
+        f"{name}: {wording.decimal(Fraction(ns, 10**9), 3)} s" for name, ns in sorted(plan.ideal_cycles_ns.items())
+    ]
+    more = f" and {len(cycles) - _ROWS_SHOWN} more" if len(cycles) > _ROWS_SHOWN else ""
+    commissioning = "none"
+    if plan.commissioning.length_ms:
+        commissioning = f"{_period(plan.commissioning, zone)}, dropped"
+    return [
+        ["Primary figure", "Good output rate (frozen baseline): sum(PRI_0 × GQ) / observed planned time"],
+        ["Lines", ", ".join(plan.line_ids)],
+        ["Baseline", _period(plan.baseline, zone)],
+        ["Commissioning", commissioning],
+        ["Reporting period", _period(plan.reporting, zone)],
+        ["Frozen ideal cycles (PRI_0)", "; ".join(cycles[:_ROWS_SHOWN]) + more],
+        ["Minimum effect", f"{wording.decimal(Fraction(plan.minimum_effect_permille, 10))} %"],
+        ["Confidence", f"{wording.decimal(Fraction(plan.confidence_permille, 10))} %"],
+        [
+            "Coverage",
+            f"at least {plan.coverage_minimum_permille / 10:g} % on each side, "
+            f"at most {plan.coverage_difference_permille / 10:g} points apart",
+        ],
+        ["Shifts", f"at least {plan.min_shifts} on each side"],
+        ["Definition", plan.definition.words],
+        ["Plan's hash", plan.hash.hex()],
+        ["Registered", _registered(evidence.plan_index, evidence.first_reporting_index)],
+    ]
+
+
+def _registered(plan_index: int, first_reporting_index: int | None) -> str:
+    where = f"entry {plan_index:,} of the log"
+    if first_reporting_index is None:
+        return where
+    if plan_index < first_reporting_index:
+        return f"{where}, before the first record of the reporting period (entry {first_reporting_index:,})"
+    return (
+        f"{where}, AFTER the first record of the reporting period (entry {first_reporting_index:,}): "
+        "the rules were not fixed before their result"
+    )
+
+
+def _period(period: Period, zone: ZoneInfo) -> str:
+    return f"{wording.minute(period.from_ms, zone)} to {wording.minute(period.to_ms, zone)}"
+
+
+def _losses(outcome: Outcome) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": LOSSES[loss.name],
+            "good": loss.name == "good-production",
+            "baseline": wording.minutes_of_hour(loss.baseline_ms_per_hour),
+            "reporting": wording.minutes_of_hour(loss.reporting_ms_per_hour),
+            "change": wording.UNDEFINED
+            if loss.baseline_ms_per_hour is None or loss.reporting_ms_per_hour is None
+            else wording.decimal(Fraction(loss.reporting_ms_per_hour - loss.baseline_ms_per_hour, 60_000), sign=True),
+            "hours": [wording.hours(loss.baseline_ms), wording.hours(loss.reporting_ms)],
+            "bars": [
+                max(0.0, min(1.0, (per_hour or 0) / MS_PER_HOUR))
+                for per_hour in (loss.baseline_ms_per_hour, loss.reporting_ms_per_hour)
+            ],
+        }
+        for loss in outcome.losses
+    ]
+
+
+def _lines(context: ReportContext) -> list[list[str]]:
+    """A row for each line: its rate before and after, exact, without an interval of its own."""
+    if len(context.outcome.plan.line_ids) < 2:
+        return []
+    rates: list[dict[str, Fraction]] = []
+    for sums in (context.outcome.baseline, context.outcome.reporting):
+        found = ((line_id, frozen.standard_good_ns, frozen.known_ms * NS_PER_MS) for line_id, _, frozen in sums.by_line)
+        rates.append({line_id: Fraction(good, known) for line_id, good, known in found if known > 0})
+    out: list[list[str]] = []
+    for line_id in context.outcome.plan.line_ids:
+        before, after = (rate.get(line_id) for rate in rates)
+        change = after / before - 1 if before and after is not None else None
+        name = context.line_names.get(line_id, line_id)
+        out.append([name, wording.percent(before), wording.percent(after), wording.percent(change, sign=True)])
+    return out
+
+
+def _mix(outcome: Outcome) -> dict[str, Any]:
+    mix = outcome.mix
+
+    def share(value: int) -> str:
+        return wording.percent(Fraction(value, 10**6))
+
+    def per_hour(account: TimeAccount) -> str:
+        known = account.known_planned_ms
+        return wording.decimal(Fraction(account.good_count * MS_PER_HOUR, known) if known > 0 else None)
+
+    return {
+        "products": [
+            [
+                each.product,
+                share(each.baseline_share_ppm),
+                share(each.reporting_share_ppm),
+                share(each.baseline_rate_ppm),
+                share(each.reporting_rate_ppm),
+                wording.ppm(each.reporting_rate_ppm - each.baseline_rate_ppm, relative=False),
+            ]
+            for each in mix.products[:_ROWS_SHOWN]
+        ],
+        "more": max(0, len(mix.products) - _ROWS_SHOWN),
+        "indices": [
+            ["As it was (primary figure)", wording.ppm(outcome.primary.change_ppm)],
+            ["At the baseline's mix (Laspeyres)", wording.ppm(mix.laspeyres_ppm)],
+            ["At the reporting period's mix (Paasche)", wording.ppm(mix.paasche_ppm)],
+            ["Geometric mean of the two (Fisher)", wording.ppm(mix.fisher_ppm[0] if mix.fisher_ppm else None)],
+        ],
+        "one_sided": ", ".join(mix.one_sided[:_ROWS_SHOWN]),
+        "apart": [
+            [
+                each.product,
+                f"{each.baseline.good_count:,}",
+                per_hour(each.baseline),
+                f"{each.reporting.good_count:,}",
+                per_hour(each.reporting),
+            ]
+            for each in mix.apart[:_ROWS_SHOWN]
+        ],
+    }
+
+
+def _gaps(context: ReportContext, zone: ZoneInfo) -> dict[str, Any]:
+    outcome = context.outcome
+    found = [*outcome.baseline.gaps, *outcome.reporting.gaps]
+    longest = sorted(found, key=lambda gap: (-gap.unknown_ms, gap.from_ms))[:_GAPS_SHOWN]
+    count = outcome.baseline.gap_count + outcome.reporting.gap_count
+    return {
+        "rows": [
+            [
+                context.line_names.get(gap.line_id, gap.line_id),
+                wording.minute(gap.from_ms, zone),
+                wording.minute(gap.to_ms, zone),
+                wording.hours(gap.unknown_ms),
+                _reason(gap, context.evidence.gap_reasons),
+            ]
+            for gap in sorted(longest, key=lambda gap: (gap.from_ms, gap.line_id))
+        ],
+        "count": f"{count:,}",
+        "all": len(longest) == count,
+        "shown": f"{len(longest)}",
+    }
+
+
+def _reason(gap: Gap, reasons: Any) -> str:
+    """The reasons that the gateways signed for the stretch; for a hole without any word, that there was none."""
+    said: list[GapReason] = [
+        each
+        for each in reasons
+        if each.line_id == gap.line_id and each.from_ms < gap.to_ms and gap.from_ms < each.to_ms
+    ]
+    words = sorted({f"{each.reason} (entry {each.leaf_index:,})" for each in said})[:2]
+    return "; ".join(words) or ("no record at all" if gap.missing else "not observed; no reason signed")
+
+
+def _evidence(context: ReportContext) -> dict[str, Any]:
+    evidence = context.evidence
+    return {
+        "sha256": evidence.sha256.hex(),
+        "origin": evidence.origin,
+        "size": f"{evidence.size:,}",
+        "root": evidence.root.hex(),
+        "chains": [
+            [
+                chain.gateway_id,
+                chain.kid.hex(),
+                f"{chain.records:,}",
+                f"{chain.first_sequence:,} to {chain.last_sequence:,}",
+                f"{chain.first_index:,} to {chain.last_index:,}",
+            ]
+            for chain in evidence.chains[:_ROWS_SHOWN]
+        ],
+        "records": f"{sum(chain.records for chain in evidence.chains):,}",
+        "range": f"{min((chain.first_index for chain in evidence.chains), default=0):,} to "
+        f"{max((chain.last_index for chain in evidence.chains), default=0):,}",
+        "proofs": f"{evidence.proof_count:,}",
+        "configurations": [
+            [
+                context.line_names.get(used.line_id, used.line_id),
+                used.hash.hex()[:16],
+                f"{used.leaf_index:,}",
+                used.definition + ("" if used.agrees else " — NOT the plan's definition"),
+            ]
+            for used in evidence.configurations[:_ROWS_SHOWN]
+        ],
+    }
