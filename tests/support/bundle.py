@@ -148,14 +148,17 @@ def log_parts(
     leaves = [merkle.leaf_hash(record.raw) for record in logged]
     note = checkpoint.sign(Checkpoint(LOG.name, len(leaves), merkle.root(leaves)), LOG)
     proofs: dict[tuple[Kid, int], bytes] = {}
-    for records in (chain, root_chain):
+    chains: dict[Kid, list[SignedRecord]] = {}
+    for record in logged:
+        chains.setdefault(record.kid, []).append(record)
+    for kid, records in chains.items():
         places = [(r.record.sequence, r.record.type, r.record.start_ms, r.record.end_ms) for r in records]
         for sequence in sequences_to_prove(places, (plan.reporting.from_ms,)):
-            at = index[records[0].kid, sequence]
+            at = index[kid, sequence]
             path = tuple(merkle.inclusion_proof(leaves, at, len(leaves)))
-            proofs[records[0].kid, sequence] = proof.format(proof.TlogProof(at, path, note))
+            proofs[kid, sequence] = proof.format(proof.TlogProof(at, path, note))
     return BundleParts(
-        {chain[0].kid: [record.raw for record in chain]},
+        {kid: [record.raw for record in records] for kid, records in chains.items() if kid != root_chain[0].kid},
         [record.raw for record in root_chain],
         proofs,
         note,
