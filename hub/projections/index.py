@@ -169,6 +169,15 @@ class Index:
         )  # fmt: skip
         return [_window(row) for row in self._all(query)]
 
+    def windows_from_leaf(self, from_index: int, limit: int) -> list[IndexedWindow]:
+        """The first `limit` windows of the leaves from `from_index` on, in log order."""
+        t = db.window.c
+        query = (
+            select(db.window).where(t.leaf_index >= from_index)
+            .order_by(t.leaf_index, t.line_id, t.start_ms).limit(limit)
+        )  # fmt: skip
+        return [_window(row) for row in self._all(query)]
+
     def totals(
         self, line_ids: Sequence[str], from_ms: int | None, to_ms: int | None, by: Sequence[Group] = ()
     ) -> list[Total]:
