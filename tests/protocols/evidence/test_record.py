@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -161,6 +162,16 @@ def test_the_size_of_one_and_of_ten_rows() -> None:
     ten = signed(record(Measurement((line_statement(windows=10),))))
     assert len(one.raw) < 500
     assert len(ten.raw) < 1_200
+
+
+def test_the_worked_example_of_the_documentation() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+    example = bytes.fromhex(text.split("```hex\n")[1].split("```")[0])
+    body = Measurement((line_statement(windows=1),))
+    one = signed(record(body, end_ms=START_MS + 60_000))
+    assert one.raw == example
+    assert f"`{one.hash.hex()}`, kid `{one.kid.hex()}`" in " ".join(text.split())
+    assert f"{len(example)} bytes" in text
 
 
 def test_a_record_that_is_too_long_is_known_before_it_is_signed() -> None:
