@@ -136,9 +136,8 @@ def _check(options: argparse.Namespace) -> int:
     print(f"gateway {configuration.gateway_id}, {configuration.site}")
     broker = configuration.broker
     print(f"broker {broker.host}:{broker.port}{' with TLS' if broker.tls else ''}")
-    print(
-        f"windows of {configuration.window_ms // 1000} s, a signed statement every {configuration.interval_ms // 1000} s"
-    )
+    window_s, interval_s = configuration.window_ms // 1000, configuration.interval_ms // 1000
+    print(f"windows of {window_s} s, a signed statement every {interval_s} s")
     for line in configuration.lines:
         measured = line.configuration
         tags = ", ".join(tag.role.name.lower() for tag in line.tags)

@@ -5,7 +5,6 @@ Decides what is sent and what a person compares. The key is made here and never 
 
 from __future__ import annotations
 
-import base64
 import json
 import urllib.error
 import urllib.request
@@ -45,22 +44,32 @@ def enrol(configuration: AgentConfiguration, hub_url: str, token: str) -> Enroll
     request = {
         "token": token,
         "gateway": configuration.gateway_id,
-        "public_key": base64.b64encode(public).decode(),
-        "lines": [{"id": line.line_id, "name": line.configuration.name} for line in configuration.lines],
-        "site": configuration.site,
-        "signature": base64.b64encode(key.sign(signed_message(token, configuration.gateway_id, public))).decode(),
+        "public_key": public.hex(),
+        "signature": key.sign(signed_message(token, configuration.gateway_id, public)).hex(),
+        "lines": [line.line_id for line in configuration.lines],
     }
     answer = _post(f"{hub_url.rstrip('/')}/api/v1/enrolments", request)
+    log_key = answer.get("log_key")
+    state = answer.get("state")
+    if not isinstance(state, str):
+        raise LinetallyError(f"the answer of {hub_url} is not a hub's; check the address")
+    if log_key is None and configuration.log_key is None:
+        words = "enrolled, but the hub did not tell its log's key: set hub.log_key, as the scheme published it"
+        raise LinetallyError(words)
+    if log_key is not None:
+        _keep_log_key(configuration, hub_url, str(log_key))
+    return Enrolled(configuration.gateway_id, fingerprint(public), state)
+
+
+def _keep_log_key(configuration: AgentConfiguration, hub_url: str, log_key: str) -> None:
     try:
-        log_key, state = str(answer["log_key"]), str(answer["state"])
         VerifierKey.parse(log_key)
-    except (KeyError, Malformed, Refused) as error:
+    except (Malformed, Refused) as error:
         raise LinetallyError(f"the answer of {hub_url} is not a hub's: {error}; check the address") from error
     if configuration.log_key is not None and configuration.log_key != log_key:
         words = "the hub's log has another key than hub.log_key in the configuration; compare it with the scheme's"
         raise LinetallyError(words)
     write_private(configuration.state_folder / LOG_KEY_FILE, f"{log_key}\n".encode())
-    return Enrolled(configuration.gateway_id, fingerprint(public), state)
 
 
 def fingerprint(public_key: bytes) -> str:
@@ -96,4 +105,6 @@ def _detail(error: urllib.error.HTTPError) -> str:
     except (ValueError, OSError):
         return f"{error.code} {error.reason}"
     detail = found.get("detail") if isinstance(found, dict) else None
+    if isinstance(detail, dict):
+        detail = detail.get("words")
     return str(detail) if detail else f"{error.code} {error.reason}"

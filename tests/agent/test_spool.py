@@ -1,0 +1,173 @@
+"""The spool: what is durable, what is refused, and a kill at any instant."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.spool import KEPT_RECEIPTED, SPOOL_FILE, LineBatch, Spool, SpoolDamaged, SpooledRecord, SpoolFull
+from protocols.errors import LinetallyError
+from protocols.evidence.record import NO_PREVIOUS, RecordHash
+from tests.agent.factory import window
+
+HASH = b"\7" * 32
+
+
+def record(sequence: int, size: int = 10) -> SpooledRecord:
+    return SpooledRecord(
+        sequence, RecordHash(sequence.to_bytes(32, "big")), "measurement", sequence * 1000, b"x" * size
+    )
+
+
+def test_windows_and_memory_come_back_together(tmp_path: Path) -> None:
+    first, second = window(0), window(60_000)
+    with Spool.open(tmp_path) as spool:
+        spool.commit([LineBatch("a", HASH, (first, second), {"closed_ms": 120_000, "runs": [[1, 2]]})])
+    with Spool.open(tmp_path) as spool:
+        assert spool.carry("a") == (HASH, {"closed_ms": 120_000, "runs": [[1, 2]]})
+        assert [found.window for found in spool.unsealed(120_000)] == [first, second]
+        assert [found.window for found in spool.unsealed(60_000)] == [first]
+        assert spool.carry("b") is None
+
+
+def test_a_record_takes_its_windows_off_the_list(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        assert spool.head() == (0, NO_PREVIOUS)
+        spool.commit([LineBatch("a", HASH, (window(0), window(60_000)), {})])
+        ids = [found.id for found in spool.unsealed(60_000)]
+        spool.append([record(0)], ids)
+        assert len(spool.unsealed(2**62)) == 1
+        assert spool.head() == (1, record(0).hash)
+        assert spool.depth() == 1
+
+
+def test_only_a_receipt_lets_a_record_go(tmp_path: Path) -> None:
+    count = KEPT_RECEIPTED + 50
+    with Spool.open(tmp_path) as spool:
+        spool.append([record(i) for i in range(count)])
+        spool.receipted([i for i in range(count) if i != 3], {"last_receipt": b"1 2"})
+        assert [r.sequence for r in spool.open_records(0, 10)] == [3]
+        assert spool.record(3) is not None, "not receipted: kept, however old"
+        assert spool.record(4) is None and spool.record(count - 1) is not None
+        assert spool.head()[0] == count
+        spool.reopen(count - 2, count - 1)
+        assert spool.depth() == 3
+
+
+def test_a_second_agent_is_refused(tmp_path: Path) -> None:
+    with Spool.open(tmp_path), pytest.raises(LinetallyError, match="another agent"):
+        Spool.open(tmp_path)
+
+
+def test_status_reads_beside_a_writer_and_cannot_write(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        spool.append([record(0)])
+        with Spool.open_read_only(tmp_path) as reader:
+            assert reader.depth() == 1
+            with pytest.raises(LinetallyError):
+                reader.set_meta({"a": b"b"})
+
+
+def test_a_damaged_spool_is_refused_with_a_mend(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        spool.append([record(i, 3000) for i in range(20)])
+    path = tmp_path / SPOOL_FILE
+    data = bytearray(path.read_bytes())
+    for page in range(1, len(data) // 4096):
+        data[page * 4096 : page * 4096 + 64] = os.urandom(64)
+    path.write_bytes(data)
+    with pytest.raises(SpoolDamaged, match="move it away"):
+        Spool.open(tmp_path)
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(SpoolDamaged):
+        Spool.open(tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A file system of 1 MB. Needs root."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"this machine does not let us mount: {mounted.stderr.decode().strip()}")
+    return folder
+
+
+def test_a_full_disk_costs_nothing_that_was_durable(small_disk: Path) -> None:
+    try:
+        with Spool.open(small_disk) as spool:
+            made = 0
+            with pytest.raises(SpoolFull, match="disk is full"):
+                while made < 1000:
+                    spool.append([record(made, 20_000)])
+                    made += 1
+            assert made > 5
+            assert spool.head()[0] == made
+            filler = small_disk / "filler"
+            assert not filler.exists()
+        with Spool.open(small_disk) as spool:
+            assert [r.sequence for r in spool.open_records(0, 1000)] == list(range(made))
+    finally:
+        subprocess.run(["umount", small_disk], check=True)
+
+
+_WRITER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from agent.spool import LineBatch, Spool
+from tests.agent.factory import window
+from tests.agent.test_spool import HASH, record
+with Spool.open(Path(sys.argv[1])) as spool:
+    sequence, _ = spool.head()
+    kept = spool.carry("a")
+    at = 0 if kept is None else kept[1]["closed_ms"]
+    while True:
+        spool.commit([LineBatch("a", HASH, (window(at),), {"closed_ms": at + 60_000})])
+        at += 60_000
+        print("window", at, flush=True)
+        if at % 180_000 == 0:
+            ids = [found.id for found in spool.unsealed(at)]
+            spool.append([replace(record(sequence), end_ms=at)], ids, {"sealed_ms": str(at).encode()})
+            print("record", sequence, at, flush=True)
+            sequence += 1
+"""
+
+
+def test_a_kill_at_any_instant_loses_nothing_that_was_said_to_be_durable(tmp_path: Path) -> None:
+    said = 0
+    for cycle in range(8):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": "."},
+        )
+        assert writer.stdout is not None
+        for _ in range(3 + 7 * cycle % 11):
+            writer.stdout.readline()
+        time.sleep(0.003 * cycle)
+        writer.send_signal(signal.SIGKILL)
+        lines = writer.stdout.read().splitlines()
+        writer.stdout.close()
+        writer.wait()
+        said = max([said, *(int(line.split()[-1]) for line in lines if line and line.split()[-1].isdigit())])
+        with Spool.open(tmp_path) as spool:
+            kept = spool.carry("a")
+            assert kept is not None
+            closed = kept[1]["closed_ms"]
+            assert closed >= said
+            records = spool.open_records(0, 100_000)
+            assert [r.sequence for r in records] == list(range(len(records)))
+            sealed = int(spool.meta("sealed_ms") or b"0")
+            assert sealed == (spool.newest_record_end_ms() or 0), "a record and its windows go together"
+            assert [w.window.start_ms for w in spool.unsealed(2**62)] == list(range(sealed, closed, 60_000))
