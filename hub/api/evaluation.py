@@ -145,7 +145,7 @@ def _verdict(rules: Plan, result: Outcome) -> models.Verdict:
         low_percent=percent(primary.low_ppm) if primary else None,
         high_percent=percent(primary.high_ppm) if primary else None,
         level_percent=rules.confidence_permille / 10,
-        reasons=[reason.words for reason in result.reasons],
+        reasons=[models.VerdictReason(code=reason.code, words=reason.words) for reason in result.reasons],
     )
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, HTTPException
 from hub.api import catalogue, models
 from hub.api.access import Reading
 from hub.api.state import ServicesOf
-from protocols.errors import Malformed, Refused
+from protocols.errors import Malformed, Refused, Unverified
 
 router = APIRouter(prefix="/api/v1", tags=["gateways"])
 
@@ -37,4 +37,6 @@ def enrol(request: Annotated[dict[str, Any], Body()], services: ServicesOf) -> m
         raise HTTPException(422, error.what) from error
     except Refused as error:
         raise HTTPException(403, {"code": error.code, "words": error.words}) from error
+    except Unverified as error:
+        raise HTTPException(403, {"code": "signature", "words": str(error)}) from error
     return models.Enrolled(gateway_id=gateway.id, state=gateway.state.value, fingerprint=gateway.fingerprint)

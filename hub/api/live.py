@@ -121,7 +121,12 @@ async def _until_gone(receive: Receive, pump: asyncio.Task[None]) -> None:
         waiting.cancel()
 
 
-@router.get("/live", summary="Live values as server-sent events", response_class=EventStream)
+@router.get(
+    "/live",
+    summary="Live values as server-sent events",
+    response_class=Response,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
 async def live(who: Watching, services: ServicesOf, board: BoardOf, line: str | None = None) -> EventStream:
     """Events `line` (data: a LineView) for the lines that you may see, or only `line`; events `hub` every 2 s."""
     sees = await run_in_threadpool(visible_lines, services, who, line)

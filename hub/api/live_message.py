@@ -71,7 +71,9 @@ class LiveMessage(BaseModel):
     target_shift: Count | None = None
     target_now: Count | None = None
     pieces_per_hour: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
-    ribbon: Annotated[list[tuple[Milliseconds, CategoryName | Annotated[int, Field(ge=0, le=9)]]], Field()] = []
+    ribbon: Annotated[
+        list[tuple[Milliseconds, CategoryName | Annotated[int, Field(ge=0, le=9)]]], Field(max_length=1000)
+    ] = []
     stops: list[Stop] = []
     simulated: bool = False
     receipt: LiveReceipt | None = None

@@ -33,8 +33,8 @@ class Line(Frozen):
     definition: str | None = None
     definition_hash: str | None = None
     configuration_hash: str | None = None
-    first_ms: int | None = Field(None, description="start of the first window in the log")
-    last_ms: int | None = Field(None, description="end of the last window in the log")
+    first_ms: int | None = Field(default=None, description="start of the first window in the log")
+    last_ms: int | None = Field(default=None, description="end of the last window in the log")
 
 
 class FiguresRow(Frozen):
@@ -82,7 +82,7 @@ class ProjectSummary(Frozen):
 class Project(ProjectSummary):
     milestones: list[Milestone]
     gateways: list[str]
-    plan_leaf_index: int | None = Field(None, description="where the evaluation plan stands in the log")
+    plan_leaf_index: int | None = Field(default=None, description="where the evaluation plan stands in the log")
     plan_hash: str | None = None
 
 
@@ -152,6 +152,13 @@ class Side(Frozen):
     figures: Figures
 
 
+class VerdictReason(Frozen):
+    """A stable code for machines and translations, and English words that tell the numbers."""
+
+    code: str
+    words: str
+
+
 class Verdict(Frozen):
     """The outcome in numbers. Percentages of change; `word`: improved, not_shown, worsened or insufficient."""
 
@@ -160,7 +167,7 @@ class Verdict(Frozen):
     low_percent: float | None
     high_percent: float | None
     level_percent: float
-    reasons: list[str]
+    reasons: list[VerdictReason]
 
 
 class ProjectOutcome(Frozen):
@@ -172,7 +179,7 @@ class ProjectOutcome(Frozen):
     plan_hash: str | None
     missing: list[str]
     timezone: str
-    installed_ms: int | None = Field(None, description="end of the baseline: the upgrade begins")
+    installed_ms: int | None = Field(default=None, description="end of the baseline: the upgrade begins")
     baseline: Side | None
     reporting: Side | None
     verdict: Verdict | None
@@ -182,13 +189,13 @@ class ProjectOutcome(Frozen):
 
 
 class ReportJob(Frozen):
-    """A report under way or made. `state`: making, ready or failed. `log_size`: of the log that it covers."""
+    """A report under way or made. `state`: none, making, ready or failed. `log_size`: of the log that it covers."""
 
     state: str
     project_id: str
     log_size: int
     started_ms: int
     words: str = ""
-    bundle: str | None = Field(None, description="where to download the ZIP")
+    bundle: str | None = Field(default=None, description="where to download the ZIP")
     pdf: str | None = None
     sha256: str | None = None

@@ -45,8 +45,8 @@ def make_report(project_id: str, who: Reporting, services: ServicesOf, reports: 
 def report_state(project_id: str, who: Reading, services: ServicesOf, reports: ReportsOf) -> models.ReportJob:
     catalogue.project(services, who, project_id)
     job = reports.job(project_id)
-    if job is None:
-        raise HTTPException(404, "no report was made since the hub started: POST to this address makes one")
+    if job is None:  # none since the hub started
+        return models.ReportJob(state="none", project_id=project_id, log_size=0, started_ms=0)
     return _job(job)
 
 

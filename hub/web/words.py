@@ -26,6 +26,10 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "undefined": ("–", "–"),
     "simulated": ("Simulated plant", "模擬工廠"),
     "times_in": ("Times in {zone}", "時間以 {zone} 計"),
+    "seconds": ("{n} s", "{n} 秒"),
+    "minutes": ("{n} min", "{n} 分鐘"),
+    "hours": ("{n} h", "{n} 小時"),
+    "comma": (", ", "、"),
     "table_behind": ("The figures as a table", "以表格顯示數字"),
     # hints for undefined figures
     "no-planned-time": ("No planned time was observed yet.", "尚未觀測到任何計劃時間。"),
@@ -177,6 +181,43 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
         "{change} good output an hour, {level} % interval {low} to {high}",
         "每小時合格產出 {change}，{level} % 區間 {low} 至 {high}",
     ),
+    # why, by the method's stable code; the English page shows the method's own words, which tell the numbers too
+    "reason_undefined": (
+        "The good output rate is undefined: its baseline is zero or not observed.",
+        "合格產出率未能界定：基線期為零或未有觀測。",
+    ),
+    "reason_interval-below-zero": ("The whole interval lies below zero.", "整個區間低於零。"),
+    "reason_interval-holds-zero": ("The interval includes no change.", "區間包含零，即可能沒有變化。"),
+    "reason_below-minimum-effect": (
+        "The change is smaller than the plan's minimum effect.",
+        "變化小於評估方案訂明的最低成效。",
+    ),
+    "reason_rests-on-estimates": (
+        "The change rests on pieces that were estimated over gaps in the data.",
+        "變化倚賴數據缺口內估算的件數；扣除後未能證明。",
+    ),
+    "reason_interval-above-zero": ("The whole interval lies above zero.", "整個區間高於零。"),
+    "reason_minimum-effect-reached": (
+        "The change reaches the plan's minimum effect.",
+        "變化達到評估方案訂明的最低成效。",
+    ),
+    "reason_too-few-shifts": (
+        "A period has fewer shifts with observed planned time than the plan needs.",
+        "有期間的已觀測更次少於評估方案的要求。",
+    ),
+    "reason_nothing-planned": ("A period has no planned time.", "有期間沒有計劃時間。"),
+    "reason_coverage-too-low": (
+        "The coverage of a period is lower than the plan needs.",
+        "有期間的數據覆蓋率低於評估方案的要求。",
+    ),
+    "reason_too-many-new-products": (
+        "New products took more of a period than the plan allows.",
+        "新產品所佔時間超過評估方案的上限。",
+    ),
+    "reason_coverage-differs": (
+        "Coverage differs more between the periods than the plan allows.",
+        "兩段期間的數據覆蓋率相差超過評估方案的上限。",
+    ),
     "verdict_hint": (
         "Good output in the baseline's standard time for each observed planned hour, before and after the upgrade.",
         "以升級前的標準時間計，每一已觀測計劃小時的合格產出，升級前後比較。",
@@ -224,6 +265,8 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "loss_speed": ("Reduced speed", "速度損失"),
     "loss_rejects": ("Rejects", "不合格損失"),
     "loss_good": ("Good output at ideal cycle", "理想週期下的合格產出"),
+    "checkpoint": ("Last checkpoint", "最近檢查點"),
+    "checkpoint_of": ("{size} records, root {root}", "{size} 筆紀錄，根雜湊值 {root}"),
     "health_active": ("Active", "運作中"),
     "health_pending": ("Waiting for approval", "等候批准"),
     "health_revoked": ("Revoked", "已撤銷"),
@@ -240,8 +283,8 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "download_pdf": ("Download PDF", "下載 PDF"),
     "verify_title": ("How to verify, offline, without trusting this hub", "如何離線驗證，無須信任本中樞"),
     "verify_1": (
-        "Install the verifier: pip install 'linetally[verify]'",
-        "安裝驗證程式：pip install 'linetally[verify]'",
+        "Install the verifier from its source: pip install '.[verify]'",
+        "由原始碼安裝驗證程式：pip install '.[verify]'",
     ),
     "verify_2": (
         "Get the trust policy from the scheme's own publication, not from here.",

@@ -40,7 +40,10 @@ const whole = new Intl.NumberFormat(locale, { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat(locale, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 export const count = (n) => whole.format(n);
 export const number1 = (n) => tenth.format(n);
-export const signed1 = (n) => (n > 0 ? "+" : n < 0 ? "−" : "±") + tenth.format(Math.abs(n));
+export function signed1(n) {
+  const rounded = Math.round(n * 10) / 10;
+  return (rounded > 0 ? "+" : rounded < 0 ? "−" : "±") + tenth.format(Math.abs(rounded));
+}
 
 const clocks = new Map();
 function clock(zone, seconds) {
@@ -64,10 +67,10 @@ export function dayTime(ms, zone) {
 // Durations: seconds under a minute and a half, then minutes, then h:min.
 export function duration(ms) {
   const s = Math.max(0, Math.round(ms / 1000));
-  if (s < 90) return `${s} s`;
+  if (s < 90) return t("seconds", { n: s });
   const min = Math.round(s / 60);
-  if (min < 60) return `${min} min`;
-  return `${Math.floor(min / 60)}:${String(min % 60).padStart(2, "0")} h`;
+  if (min < 60) return t("minutes", { n: min });
+  return t("hours", { n: `${Math.floor(min / 60)}:${String(min % 60).padStart(2, "0")}` });
 }
 
 // A percentage into a node: "–" with the reason on hover where it is undefined.

@@ -15,9 +15,9 @@ function factor(id, share, lost) {
 
 function availabilityLost(losses) {
   if (!losses.availability_ms) return t("lost_nothing");
-  const parts = Object.entries(losses.by_category_ms).sort((a, b) => b[1] - a[1]).slice(0, 2)
+  const parts = Object.entries(losses.by_category_ms).sort((a, b) => b[1] - a[1]).slice(0, 3)
     .map(([category, ms]) => `${t(`category_${category}`)} ${duration(ms)}`);
-  return `${t("lost", { what: duration(losses.availability_ms) })} · ${parts.join(", ")}`;
+  return `${t("lost", { what: duration(losses.availability_ms) })} · ${parts.join(t("comma"))}`;
 }
 
 function effectivenessLost(figures) {
@@ -145,6 +145,7 @@ function watch() {
   const since = live.lineSilentSince(line.id);
   const silent = !hubSilent && data.live && since !== null;
   banner.hidden = !silent;
+  if (view) stateChip($("state"), silent ? "UNKNOWN" : view.category);
   if (!silent) return;
   text(banner, since === undefined ? t("never_heard") : t("silent_line", { gateway: view.gateway, time: timeSeconds(since, line.timezone) }));
 }

@@ -24,10 +24,10 @@ function card(line) {
   parts.note.hidden = true;
   parts.root = el("a", { class: "panel card", href: `/lines/${encodeURIComponent(line.id)}`, "data-line": line.id },
     el("div", { class: "in" },
-      el("div", { class: "row" }, parts.title, parts.badge),
-      el("div", { class: "row" }, parts.state, parts.since),
-      el("div", { class: "row" },
-        el("div", {}, parts.shift, parts.oee, parts.standing),
+      el("div", { class: "row head" }, el("div", { class: "who" }, parts.title, parts.state), parts.badge),
+      el("div", { class: "row" }, parts.shift, parts.since),
+      el("div", { class: "row main" },
+        el("div", {}, parts.oee, parts.standing),
         el("div", { class: "facts" },
           el("div", {}, el("div", { class: "label" }, t("pieces_good")), el("div", { class: "big fact", "data-f": "good" }, parts.good), parts.target),
           el("div", {}, el("div", { class: "label" }, t("throughput")), el("div", { class: "big fact" }, parts.rate), el("div", { class: "below" }, t("an_hour"))))),
@@ -86,6 +86,9 @@ if ($("wall")) {
       const silent = !hubSilent && since !== null;
       c.root.classList.toggle("silent", silent || hubSilent);
       c.note.hidden = !silent;
+      // Whoever is silent is in no known state; its last figures stay, in grey.
+      if (silent && since !== undefined) stateChip(c.state, "UNKNOWN");
+      else if (!silent && views.has(id)) stateChip(c.state, views.get(id).category);
       if (silent) {
         text(c.note, since === undefined ? t("never_heard")
           : t("silent_line", { gateway: views.get(id).gateway, time: time(since, zoneOf.get(id)) }));

@@ -15,13 +15,14 @@ function verdict(outcome) {
     return;
   }
   text($("verdict"), t(`verdict_${v.word}`));
-  if (v.change_percent !== null && v.low_percent !== null) {
+  // Data that cannot carry an answer give no figure to quote.
+  if (v.word !== "insufficient" && v.change_percent !== null && v.low_percent !== null) {
     text($("verdict-words"), t("verdict_words", {
       change: `${signed1(v.change_percent)} %`, level: String(v.level_percent),
       low: `${signed1(v.low_percent)} %`, high: `${signed1(v.high_percent)} %`,
     }));
   }
-  $("reasons").replaceChildren(...v.reasons.map((reason) => el("li", {}, reason)));
+  $("reasons").replaceChildren(...v.reasons.map((reason) => el("li", {}, data.language === "en" ? reason.words : t(`reason_${reason.code}`))));
 }
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -54,7 +55,7 @@ function chart(outcome) {
     margin: { l: 52, r: 12, t: 26, b: 56 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", bargap: 0.2,
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("--ink-2") },
     xaxis: { ...axis, type: "date", tickformat: "%d %b" },
-    yaxis: { ...axis, rangemode: "tozero", title: { text: t("chart_axis"), standoff: 8 } },
+    yaxis: { ...axis, rangemode: "tozero", title: { text: t("chart_axis"), standoff: 8, font: { size: 13 } } },
     legend: { orientation: "h", y: -0.16, x: 0 }, shapes, annotations: notes, barmode: "overlay", showlegend: true,
   }, { displayModeBar: false, responsive: true, locale: "en" });
   const head = el("thead", {}, el("tr", {}, ...[t("week_of"), t("period")].map((w) => el("th", {}, w)),
@@ -139,9 +140,18 @@ function evidence(outcome) {
   $("evidence").replaceChildren(
     ...pair("log_origin", data.hub.log_origin),
     ...pair("log_size", count(data.hub.log_size), " · ", el("a", { href: "/log/checkpoint" }, t("log_link"))),
+    ...pair("checkpoint", el("span", { id: "checkpoint", class: "mono" }, "–")),
     ...pair("plan", ...(outcome && outcome.plan_hash ? [t("plan_at", { index: count(outcome.plan_leaf_index) }), ...hashes([outcome.plan_hash])] : [t("none")])),
     ...(outcome ? pair("definition_hash", ...hashes(outcome.definition_hashes)) : []),
     ...(outcome ? pair("configurations", ...hashes(outcome.configuration_hashes)) : []));
+}
+
+// The checkpoint is a signed note: origin, size, base64 root, blank line, signatures (c2sp.org/tlog-checkpoint).
+async function checkpoint() {
+  const answer = await fetch("/log/checkpoint");
+  if (!answer.ok) return;
+  const [, size, root] = (await answer.text()).split("\n");
+  if (root) text($("checkpoint"), t("checkpoint_of", { size: count(Number(size)), root }));
 }
 
 // The bundle
@@ -198,6 +208,7 @@ async function load() {
   losses(outcome);
   evidence(outcome);
   gateways();
+  checkpoint();
   const draw = () => chart(outcome);
   draw();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

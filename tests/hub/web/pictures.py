@@ -62,7 +62,8 @@ def main(folder: Path, only: str = "") -> None:
                                     page.goto(f"{address}{path}?lang={language}")
                                     page.wait_for_timeout(2500 if page_name == "project" else 1200)
                                     page.screenshot(
-                                        path=str(folder / f"{name}.png"), full_page=page_name == "project" or size == "390"
+                                        path=str(folder / f"{name}.png"),
+                                        full_page=page_name == "project" or size == "390",
                                     )
                                     page.close()
                     browser.close()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from sqlalchemy import insert
 
 from hub import database as db
@@ -84,6 +85,7 @@ class Plant:
     log: ServedLog
     tokens: dict[str, str]
     reports: list[str]
+    app: FastAPI
 
     def say(self, message: Mapping[str, Any], gateway: str = "gw-07") -> None:
         self.bus.publish(LiveMessage(str(message["line"]), gateway, self.clock(), message))
@@ -171,7 +173,7 @@ def make_plant(
         status=lambda: HubStatus(NOW_MS - HOUR_MS, log.size, True, NOW_MS, 3, 0, 0, 0, ("Gateway gw-99 is silent.",)),
         enrol=enrol, write_report=write_report, log_vkey="localhost/linetally+00000000+AA==", now_ms=clock,
     )  # fmt: skip
-    return Plant(services, registry, bus, clock, log, tokens, reports)
+    return Plant(services, registry, bus, clock, log, tokens, reports, create_app(services))
 
 
 def _history(connection: Any, configuration_hash: bytes) -> None:
@@ -181,7 +183,7 @@ def _history(connection: Any, configuration_hash: bytes) -> None:
     base, mid, end = first + 56 * DAY_MS, first + 70 * DAY_MS, first + 126 * DAY_MS
     rows = []
     for day in range(126):
-        for shift in range(2):
+        for shift in range(3):
             start = first + day * DAY_MS + shift * 8 * HOUR_MS
             after = start >= base
             length = 8 * HOUR_MS
@@ -203,8 +205,8 @@ def _history(connection: Any, configuration_hash: bytes) -> None:
                 dict(zip(ACCOUNT_FIELDS, account.as_ints(), strict=True))
                 | {
                     "line_id": "filling", "start_ms": start, "end_ms": start + length, "kind": 0, "product": "A",
-                    "order_name": "", "shift": f"2026-{day:03d}/{'AB'[shift]}", "business_day": f"2026-{day:03d}",
-                    "shift_name": "AB"[shift], "configuration_hash": configuration_hash, "leaf_index": 2,
+                    "order_name": "", "shift": f"2026-{day:03d}/{'ABC'[shift]}", "business_day": f"2026-{day:03d}",
+                    "shift_name": "ABC"[shift], "configuration_hash": configuration_hash, "leaf_index": 2,
                 }
             )  # fmt: skip
     connection.execute(insert(db.window), rows)
@@ -261,10 +263,9 @@ def live_message(line: str = "filling", *, tick: int = 0, **changes: Any) -> dic
 @contextmanager
 def serving(plant: Plant) -> Iterator[str]:
     """The real server on a free port of 127.0.0.1; gives its address, and ends it."""
-    app = create_app(plant.services)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, ws="none"))
+    server = uvicorn.Server(uvicorn.Config(plant.app, log_level="warning", timeout_graceful_shutdown=2, ws="none"))
 
     def run() -> None:
         asyncio.run(server.serve(sockets=[listener]))

@@ -1,0 +1,65 @@
+"""Figures say what they are made of, and why they are undefined."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from hub.api.figures import Standing, Undefined, figures, standing
+from protocols.measurement import ratios
+from protocols.measurement.account import Category, TimeAccount
+
+
+def account(**changes: object) -> TimeAccount:
+    category = [0] * len(Category)
+    category[Category.PRODUCING], category[Category.FAILURE], category[Category.UNKNOWN] = 3_000_000, 500_000, 100_000
+    base = {
+        "category_ms": tuple(category), "planned_ms": 3_600_000, "total_count": 1900, "good_count": 1880,
+        "reject_count": 20, "standard_total_ns": 1900 * 1_500_000_000, "standard_good_ns": 1880 * 1_500_000_000,
+    }  # fmt: skip
+    return TimeAccount(**(base | changes))  # type: ignore[arg-type]
+
+
+def test_each_share_is_the_exact_ratio() -> None:
+    found, sums = figures(account()), account()
+    for name in ("oee", "availability", "effectiveness", "quality", "coverage"):
+        exact, shown = getattr(ratios, name)(sums), getattr(found, name)
+        assert Fraction(shown.numerator, shown.denominator) == exact
+        assert shown.percent == pytest.approx(float(exact * 100), abs=0.005) and shown.undefined_because is None
+    assert found.standing is Standing.FIRM
+
+
+def test_losses_add_up_to_the_whole() -> None:
+    sums = account()
+    lost = figures(sums).losses
+    assert lost.effectiveness_ms is not None and lost.quality_ms is not None
+    good_ms = sums.standard_good_ns // ratios.NS_PER_MS
+    assert lost.availability_ms + lost.effectiveness_ms + lost.quality_ms + good_ms == sums.known_planned_ms
+    assert sum(lost.by_category_ms.values()) == lost.availability_ms
+
+
+@pytest.mark.parametrize(
+    ("sums", "name", "because"),
+    [
+        (TimeAccount(), "oee", Undefined.NO_PLANNED_TIME),
+        (TimeAccount(), "quality", Undefined.NO_PIECES),
+        (TimeAccount(), "effectiveness", Undefined.NO_PRODUCTION),
+        (account(without_ideal_count=1), "oee", Undefined.NO_IDEAL_CYCLE),
+        (account(without_ideal_count=1), "effectiveness", Undefined.NO_IDEAL_CYCLE),
+        (TimeAccount(), "throughput_per_hour", Undefined.NO_PLANNED_TIME),
+    ],
+)
+def test_undefined_is_null_with_its_reason_and_never_zero(sums: TimeAccount, name: str, because: Undefined) -> None:
+    shown = getattr(figures(sums), name)
+    assert (shown.numerator, shown.denominator, shown.undefined_because) == (None, None, because)
+    assert getattr(shown, "percent", getattr(shown, "value", None)) is None
+
+
+@pytest.mark.parametrize(
+    ("coverage", "word"),
+    [(None, "none"), (Fraction(1), "firm"), (Fraction(95, 100), "firm"), (Fraction(949, 1000), "indicative"),
+     (Fraction(80, 100), "indicative"), (Fraction(799, 1000), "withheld")],
+)  # fmt: skip
+def test_standing(coverage: Fraction | None, word: str) -> None:
+    assert standing(coverage).value == word

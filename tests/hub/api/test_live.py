@@ -1,0 +1,140 @@
+"""Live values: what is let in, what a reader gets, and that a slow one costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from hub.api.board import Board
+from hub.api.live_message import MAX_MESSAGE_BYTES, parse_live
+from hub.live import LiveBus, LiveMessage
+from protocols.errors import Malformed
+from tests.hub.web.plant import Plant, live_message
+
+
+def events(response: httpx.Response, wanted: int, kind: str) -> list[dict[str, Any]]:
+    found, name = [], ""
+    for row in response.iter_lines():
+        if row.startswith("event: "):
+            name = row[7:]
+        elif row.startswith("data: ") and name == kind:
+            found.append(json.loads(row[6:]))
+            if len(found) == wanted:
+                return found
+    raise AssertionError(f"the stream ended after {len(found)} events")
+
+
+def wait_for(condition: Any) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "waited ten seconds"
+        time.sleep(0.02)
+
+
+def test_a_reader_gets_its_lines_and_only_those(plant: Plant, address: str) -> None:
+    plant.say(live_message("filling"))
+    headers = {"Authorization": f"Bearer {plant.tokens['manufacturer']}"}
+    with httpx.stream("GET", address + "/api/v1/live", headers=headers, timeout=10) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        plant.say(live_message("rival"), gateway="gw-99")
+        plant.say(live_message("filling", tick=1))
+        plant.say(live_message("packing", tick=1))
+        found = events(response, 2, "line")
+    assert {view["line"] for view in found} <= {"filling", "packing"}
+    oee = found[0]["shift_figures"]["oee"]
+    assert oee["percent"] == pytest.approx(100 * oee["numerator"] / oee["denominator"], abs=0.005)
+    assert found[0]["timezone"] == "Asia/Hong_Kong" and found[0]["ribbon"][0][1] == "SETUP"
+    with httpx.stream("GET", address + "/api/v1/live?line=filling", headers=headers, timeout=10) as response:
+        assert events(response, 1, "hub")[0]["log_size"] == 3
+    assert httpx.get(address + "/api/v1/live?line=rival", headers=headers).status_code == 404
+    auditor = {"Authorization": f"Bearer {plant.tokens['auditor']}"}
+    assert httpx.get(address + "/api/v1/live", headers=auditor).status_code == 403
+
+
+def test_a_client_that_does_not_read_is_bounded_and_others_go_on(plant: Plant, address: str) -> None:
+    where = urlsplit(address)
+    assert where.hostname and where.port
+    with socket.create_connection((where.hostname, where.port)) as slow:
+        token = plant.tokens["operator"]
+        slow.sendall(f"GET /api/v1/live HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        board = plant.app.state.board
+        wait_for(lambda: board.reader_count == 1)
+        # Far more than the sockets' buffers hold: the rest must be dropped, not kept.
+        for tick in range(4000):
+            plant.say(live_message("filling", tick=tick))
+            if tick % 50 == 0:
+                time.sleep(0.005)  # the loop's turn
+        plant.say(live_message("filling", tick=5000))
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx.stream("GET", address + "/api/v1/live?line=filling", headers=headers, timeout=10) as response:
+            view = events(response, 1, "line")[0]
+        assert view["shift_figures"]["good_count"] > 9_712
+        assert all(reader.waiting_count <= 1 for reader in list(board._readers))
+    wait_for(lambda: board.reader_count == 0)
+
+
+def test_a_mailbox_holds_one_view_a_line() -> None:
+    async def check() -> None:
+        board = Board(dict)
+        reader = board.open(lambda line: line != "hidden")
+        assert reader is not None
+        for tick in range(200):
+            for line in ("filling", "packing", "hidden"):
+                board.publish(LiveMessage(line, "gw", tick, live_message(line, tick=tick)))
+        assert reader.waiting_count == 2
+        taken = await reader.take(1)
+        assert taken is not None
+        assert [json.loads(text)["received_ms"] for text in taken] == [199, 199]
+        assert await reader.take(0.01) == []
+        board.close()
+        assert await reader.take(1) is None
+        board.leave(reader)
+        assert board.reader_count == 0 and board.open(lambda _: True) is None
+
+    asyncio.run(check())
+
+
+def test_the_board_survives_a_message_that_is_none() -> None:
+    async def check() -> None:
+        board, bus = Board(lambda: {"filling": "Asia/Hong_Kong"}), LiveBus()
+        bus.publish(LiveMessage("filling", "gw", 1, {"v": 1}))
+        task = asyncio.create_task(board.run(bus))
+        await asyncio.sleep(0.05)
+        bus.publish(LiveMessage("filling", "gw", 2, live_message("packing")))
+        bus.publish(LiveMessage("filling", "gw", 3, live_message("filling")))
+        await asyncio.sleep(0.05)
+        assert list(board.views()) == ["filling"] and board.views()["filling"].timezone == "Asia/Hong_Kong"
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"v": 2}, {"line": "../etc"}, {"line": "x" * 65}, {"name": "x" * 201}, {"time_ms": -1}, {"time_ms": 1.5},
+        {"time_ms": "1"}, {"time_ms": 2**60}, {"state": "RUNNING"}, {"category": "<b>"}, {"shift_account": [1, 2]},
+        {"shift_account": [2**63] * 22}, {"pieces_per_hour": float("nan")}, {"pieces_per_hour": -1},
+        {"ribbon": [[1]]}, {"ribbon": [[1, 10]]}, {"ribbon": [[0, "FAILURE"]] * 2000}, {"definition_hash": "zz"},
+        {"stops": [{"start_ms": 1}]}, {"spool_depth": -1}, {"receipt": {"sequence": 1}},
+    ],
+)  # fmt: skip
+def test_telemetry_outside_the_limits_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        parse_live(live_message() | change)
+
+
+def test_long_or_broken_bytes_are_refused_and_categories_may_be_numbers() -> None:
+    for payload in (b" " * (MAX_MESSAGE_BYTES + 1), b"{", b"[]", b"\xff"):
+        with pytest.raises(Malformed):
+            parse_live(payload)
+    assert parse_live(json.dumps(live_message() | {"ribbon": [[5, 1]]})).ribbon == [(5, 1)]

@@ -1,0 +1,53 @@
+"""Both languages are complete, and every key that a page uses is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hub.api.access import Role
+from hub.api.figures import Standing, Undefined
+from hub.registry import GatewayState
+from hub.web.words import LANGUAGES, TABLES, language_of
+from protocols.measurement.account import Category
+from protocols.plc.packml import State
+
+WEB = Path(__file__).resolve().parents[3] / "hub" / "web"
+SAME_IN_BOTH = {"product", "undefined", "standing_firm", "oee_short"}
+
+
+def test_no_language_lacks_a_word() -> None:
+    english, chinese = TABLES["en"], TABLES["zh-Hant"]
+    assert list(TABLES) == list(LANGUAGES) and english.keys() == chinese.keys()
+    for key in english.keys() - SAME_IN_BOTH:
+        assert english[key] and chinese[key] != english[key], key
+        assert re.search(r"[\u4e00-\u9fff]|、", chinese[key]), key
+        assert sorted(re.findall(r"\{\w+\}", english[key])) == sorted(re.findall(r"\{\w+\}", chinese[key])), key
+
+
+def test_every_word_that_pages_use_exists() -> None:
+    used: set[str] = set()
+    for script in (WEB / "static").glob("*.js"):
+        used |= set(re.findall(r'\bt\("([\w-]+)"', script.read_text()))
+    for template in (WEB / "templates").glob("*.html"):
+        used |= set(re.findall(r"\bw\.(\w+)", template.read_text()))
+    assert len(used) > 60
+    used |= {f"category_{category.name}" for category in Category} | {f"state_{state.name}" for state in State}
+    used |= {f"standing_{word.value}" for word in Standing} | {word.value for word in Undefined}
+    used |= {f"health_{state.value}" for state in GatewayState} | {f"role_{role.value}" for role in Role}
+    used |= {"verdict_improved", "verdict_not_shown", "verdict_worsened", "verdict_insufficient"}
+    assert used <= TABLES["en"].keys(), used - TABLES["en"].keys()
+
+
+def test_every_reason_of_the_method_has_its_words() -> None:
+    source = (WEB.parents[1] / "protocols" / "measurement" / "finding.py").read_text()
+    codes = set(re.findall(r'Reason\("([\w-]+)"', source))
+    assert codes and {f"reason_{code}" for code in codes} <= TABLES["en"].keys()
+
+
+def test_language_of_a_request() -> None:
+    assert language_of("zh-Hant", "en", "en") == "zh-Hant"
+    assert language_of("xx", "zh-Hant", "en") == "zh-Hant"
+    assert language_of(None, None, "zh-HK,zh;q=0.9,en;q=0.8") == "zh-Hant"
+    assert language_of(None, "<script>", "fr, en;q=0.5") == "en"
+    assert language_of(None, None, None) == "en"
