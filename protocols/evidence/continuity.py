@@ -20,14 +20,21 @@ from protocols.measurement.plan import Period
 class LineTime:
     """The windows of one line within the periods of a plan, as they come, in order of time.
 
-    `periods`: by name, apart from each other and in order. A window belongs to the period in which it starts.
+    `periods`: by name, apart from each other and in order. A window belongs to the period in which it starts;
+    `windows` has those of each period, and the others are only checked.
     """
 
     line_id: str
     periods: Mapping[str, Period]
-    windows: list[Window] = field(default_factory=list)
+    windows: dict[str, list[Window]] = field(init=False)
     gaps: list[Gap] = field(default_factory=list)
     end_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        self.windows = {name: [] for name in self.periods}
+
+    def of_all_periods(self) -> list[Window]:
+        return [window for windows in self.windows.values() for window in windows]
 
     def add(self, windows: Iterable[Window]) -> None:
         """Raises Unverified if a window begins before the last one ended."""
@@ -38,27 +45,25 @@ class LineTime:
                     f"but the one before ends at {self.end_ms} ms: time would count twice"
                 )
             self.end_ms = window.end_ms
-            if any(window.start_ms in period for period in self.periods.values()):
-                self.windows.append(window)
+            for name, period in self.periods.items():
+                if period.from_ms <= window.start_ms < period.to_ms:
+                    self.windows[name].append(window)
 
     def coverage(self) -> list[Coverage]:
         """One for each period."""
         found = []
         for name, period in self.periods.items():
-            inside = [window for window in self.windows if window.start_ms in period]
-            recorded = sum(window.length_ms for window in inside)
-            unknown = sum(window.account.unknown_ms for window in inside)
+            recorded = sum(window.length_ms for window in self.windows[name])
+            unknown = sum(window.account.unknown_ms for window in self.windows[name])
             found.append(Coverage(self.line_id, name, period.from_ms, period.to_ms, recorded, recorded - unknown))
         return found
 
     def found_gaps(self) -> list[GapFound]:
         """Holes and unobserved stretches of every period, in order of time, with the signed reasons."""
         found: list[GapFound] = []
-        for period in self.periods.values():
+        for name, period in self.periods.items():
             at = period.from_ms
-            for window in self.windows:
-                if window.start_ms not in period:
-                    continue
+            for window in self.windows[name]:
                 if window.start_ms > at:
                     found.append(self._gap(at, window.start_ms, window.start_ms - at, GapKind.NO_RECORD))
                 if window.account.unknown_ms:

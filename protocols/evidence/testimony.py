@@ -123,8 +123,9 @@ class Testimony:
         data = self.configurations.get(line.configuration_hash)
         if data is None or data.get("line_id") != line.line_id:
             raise Unverified(f"line {line.line_id}: its configuration is not in the log before this record")
+        first, last = line.windows[0].start_ms, line.windows[-1].start_ms
         periods = (self.plan.baseline, self.plan.reporting)
-        counts = line.line_id in self.times and any(w.start_ms in period for w in line.windows for period in periods)
+        counts = line.line_id in self.times and any(p.from_ms <= last and first < p.to_ms for p in periods)
         if counts and data.get("definition") != self.plan.definition.to_data():
             raise Unverified(f"line {line.line_id}: measured by another definition of OEE than the plan's")
 

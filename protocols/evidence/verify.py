@@ -149,7 +149,7 @@ class _Verification:
 
     def _figures(self, bundle: Bundle, testimony: Testimony) -> None:
         with At(Step.FIGURES, REPORT_FILE):
-            windows = {line_id: time.windows for line_id, time in testimony.times.items()}
+            windows = {line_id: time.of_all_periods() for line_id, time in testimony.times.items()}
             figures = outcome(testimony.plan, windows).to_data()
             stated, computed = bundle.read(REPORT_FILE), bundles.report_bytes(figures)
             if stated != computed:
