@@ -30,7 +30,7 @@ from protocols.evidence.proof import TlogProof
 from protocols.evidence.proof_plan import sequences_to_prove
 from protocols.evidence.record import RecordType, SignedRecord
 from protocols.measurement.account import Window
-from protocols.measurement.configuration import LineConfiguration
+from protocols.measurement.definition import Definition
 from protocols.measurement.outcome import Outcome, outcome
 from protocols.measurement.plan import Plan
 
@@ -251,7 +251,7 @@ def _configurations(sources: Sources, selection: Selection) -> list[Configuratio
     for found in sources.index.configurations(selection.plan.line_ids):
         if (found.line_id, found.hash) in used:
             del used[(found.line_id, found.hash)]
-            definition = LineConfiguration.from_data(found.data).definition
+            definition = Definition.from_data(found.data["definition"])
             agrees = definition == selection.plan.definition
             out.append(ConfigurationUsed(found.line_id, found.hash, found.leaf_index, definition.words, agrees))
     return out
