@@ -5,6 +5,7 @@ Written from the rules in docs/measurement.md. Times are whole ticks; a tick is 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -131,7 +132,7 @@ def measure(
     )
     out = []
     product = ""
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in itertools.pairwise(edges):
         product = changes.get(a, product)
         got = Expected(a, b, product)
         for cell in cells[a - start : b - start]:

@@ -9,9 +9,7 @@ from protocols.errors import Malformed, Unverified
 from protocols.wire.enrolment import EnrolmentRequest
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-REQUEST = EnrolmentRequest.make(
-    "lte_1", "GW-01", "Tai Po", ("filling",), KEY.public_key().public_bytes_raw(), KEY.sign
-)
+REQUEST = EnrolmentRequest.make("lte_1", "GW-01", "Tai Po", ("filling",), KEY.public_key().public_bytes_raw(), KEY.sign)
 
 
 def test_what_a_gateway_makes_a_hub_reads_and_accepts() -> None:
@@ -28,7 +26,14 @@ def test_a_signature_is_bound_to_token_and_gateway(change: dict[str, str]) -> No
 
 @pytest.mark.parametrize(
     "change",
-    [{"extra": 1}, {"public_key": "00"}, {"public_key": "G" * 64}, {"lines": "filling"}, {"gateway": "a/b"}, {"token": ""}],
+    [
+        {"extra": 1},
+        {"public_key": "00"},
+        {"public_key": "G" * 64},
+        {"lines": "filling"},
+        {"gateway": "a/b"},
+        {"token": ""},
+    ],
 )
 def test_anything_else_is_malformed(change: dict[str, object]) -> None:
     with pytest.raises(Malformed):
