@@ -39,4 +39,9 @@ def enrol(request: Annotated[dict[str, Any], Body()], services: ServicesOf) -> m
         raise HTTPException(403, {"code": error.code, "words": error.words}) from error
     except Unverified as error:
         raise HTTPException(403, {"code": "signature", "words": str(error)}) from error
-    return models.Enrolled(gateway_id=gateway.id, state=gateway.state.value, fingerprint=gateway.fingerprint)
+    return models.Enrolled(
+        gateway_id=gateway.id,
+        state=gateway.state.value,
+        fingerprint=gateway.fingerprint,
+        log_key=services.log_vkey,
+    )

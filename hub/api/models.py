@@ -108,6 +108,7 @@ class Enrolled(Frozen):
     gateway_id: str
     state: str
     fingerprint: str
+    log_key: str
 
 
 class HubState(Frozen):
