@@ -59,7 +59,7 @@ def judge(
     """The word and its reasons. `change`: the primary figure's change and interval ends, parts per million."""
     lacking = _lacking(plan, baseline, reporting)
     point, low, high = change
-    if point is None or low is None or high is None:
+    if point is None or (not lacking and (low is None or high is None)):
         lacking.append(Reason("undefined", "The good output rate is undefined: its baseline is zero or not observed."))
     if lacking or point is None or low is None or high is None:
         return Finding.INSUFFICIENT, tuple(lacking)
@@ -87,7 +87,7 @@ def _lacking(plan: Plan, baseline: Side, reporting: Side) -> list[Reason]:
     out: list[Reason] = []
     for name, side in (("baseline", baseline), ("reporting period", reporting)):
         if side.shifts < plan.min_shifts:
-            words = f"The {name} has {side.shifts} shifts with observed planned time; the plan needs {plan.min_shifts}."
+            words = f"The {name} has {side.shifts} of the {plan.min_shifts} shifts that the plan needs."
             out.append(Reason("too-few-shifts", words))
         if side.coverage is None:
             out.append(Reason("nothing-planned", f"The {name} has no planned time."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from hub.config import HubConfig
@@ -15,7 +16,7 @@ from protocols.evidence.record import Configurations, Measurement
 from protocols.measurement.account import Window
 from protocols.measurement.calendar import Calendar
 from protocols.measurement.configuration import LineConfiguration, Product
-from protocols.measurement.outcome import outcome
+from protocols.measurement.outcome import Outcome, outcome
 from protocols.measurement.plan import Plan
 from tests.reference.outcome_windows import plan, windows
 from tests.support.bundle import LOG, PROJECT, SCHEME, Site
@@ -25,8 +26,12 @@ def context(
     the_plan: Plan | None = None, line: list[Window] | None = None, *, simulated: bool = False
 ) -> tuple[ReportContext, dict[str, list[Window]]]:
     """A finished report's content, with its windows."""
-    the_plan = the_plan or plan()
-    by_line = {"filling": windows(the_plan) if line is None else line}
+    if the_plan is None:
+        result, by_line = _ordinary()
+        the_plan = result.plan
+    else:
+        by_line = {"filling": windows(the_plan) if line is None else line}
+        result = outcome(the_plan, by_line)
     evidence = Evidence(
         origin="hub.example.org/linetally",
         size=12_345,
@@ -40,7 +45,7 @@ def context(
         gap_reasons=[GapReason("filling", 0, 2**42, "link to the PLC was lost", 77)],
     )
     made = ReportContext(
-        outcome=outcome(the_plan, by_line),
+        outcome=result,
         scheme_name="Manufacturing+: Pilot Manufacturing and Production Line Upgrade Support Scheme",
         scheme_name_zh="「製造+」：製造及生產線升級支援先導計劃",
         committee="Manufacturing+ Committee",
@@ -57,6 +62,12 @@ def context(
         made_ms=the_plan.reporting.to_ms,
     )
     return made, by_line
+
+
+@cache
+def _ordinary() -> tuple[Outcome, dict[str, list[Window]]]:
+    by_line = {"filling": windows(plan())}
+    return outcome(plan(), by_line), by_line
 
 
 def hostile(text: str) -> tuple[ReportContext, dict[str, list[Window]]]:
