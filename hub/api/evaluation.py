@@ -63,7 +63,10 @@ class Evaluations:
 
 
 def binding_plan(services: Services, project_id: str) -> tuple[IndexedPlan, Plan] | None:
-    """The first plan that the log holds for a project: what was registered first cannot be chosen afterwards."""
+    """The first plan that the log holds for a project: a later one could be chosen by its result.
+
+    The rule is `hub.report.outcome.binding_plan`'s, which is not imported here because it brings the PDF maker along.
+    """
     for found in services.index.plans(project_id):
         try:
             return found, Plan.from_data(found.data)

@@ -27,6 +27,7 @@ Count = Annotated[int, Field(ge=-_SAFE, le=_SAFE, strict=True)]
 Name = Annotated[str, Field(max_length=200)]
 StateName = Annotated[str, Field(pattern="^(" + "|".join(State.__members__) + ")$")]
 CategoryName = Annotated[str, Field(pattern="^(" + "|".join(Category.__members__) + ")$")]
+CategoryNumber = Annotated[int, Field(ge=0, lt=len(Category), strict=True)]
 AccountInts = Annotated[
     list[Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]],
     Field(min_length=ACCOUNT_INTS, max_length=ACCOUNT_INTS),
@@ -74,7 +75,7 @@ class LiveMessage(BaseModel):
     ribbon: Annotated[
         list[tuple[Milliseconds, CategoryName | Annotated[int, Field(ge=0, le=9)]]], Field(max_length=1000)
     ] = []
-    stops: list[Stop] = []
+    stops: Annotated[list[Stop], Field(max_length=100)] = []
     simulated: bool = False
     receipt: LiveReceipt | None = None
     spool_depth: Annotated[int, Field(ge=0, le=_SAFE)] = 0
@@ -83,7 +84,10 @@ class LiveMessage(BaseModel):
 
 
 class LineView(Frozen):
-    """What a page shows of a line, with figures made from integers. Times are ms UTC; `timezone` is the site's."""
+    """What a page shows of a line, with figures made from integers. Times are ms UTC; `timezone` is the site's.
+
+    `ribbon`: [start, category] of each run, oldest first; `stops`: newest first; `trend`: [time, pieces an hour].
+    """
 
     line: str
     name: str
@@ -157,7 +161,7 @@ def present(
         ribbon=[
             (at, Category(what).name if isinstance(what, int) else what) for at, what in message.ribbon[-MAX_RIBBON:]
         ],
-        stops=message.stops[:MAX_STOPS],
+        stops=sorted(message.stops, key=lambda stop: -stop.start_ms)[:MAX_STOPS],
         simulated=message.simulated,
         receipt=message.receipt,
         spool_depth=message.spool_depth,

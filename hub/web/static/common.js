@@ -95,11 +95,22 @@ export function stateChip(node, category) {
   node.replaceChildren(shape(category), t(`category_${category}`));
 }
 
+// The stretch that a ribbon shows: the shift; or, when the line has only just begun to speak, from its first word on,
+// for a minute in eight hours would be a hair's breadth.
+const JUST_BEGUN = 0.1, LEAST_MS = 600000;
+export function stretch(view) {
+  const first = view.ribbon[0][0];
+  const start = view.shift && view.shift_start_ms !== null ? view.shift_start_ms : first;
+  const end = Math.max((view.shift && view.shift_end_ms) || view.time_ms, view.time_ms, start + 1);
+  const said = view.time_ms - first;
+  if (said < JUST_BEGUN * (end - start)) return [first, first + Math.max(LEAST_MS, said)];
+  return [start, end];
+}
+
 // The ribbon: one rectangle a run, the rest of the shift left empty.
 export function ribbon(node, view, height) {
   if (!view.ribbon.length) { node.replaceChildren(); return; }
-  const start = view.shift_start_ms ?? view.ribbon[0][0];
-  const end = Math.max(view.shift_end_ms ?? view.time_ms, view.time_ms, start + 1);
+  const [start, end] = stretch(view);
   const x = (ms) => (1000 * (Math.min(Math.max(ms, start), end) - start)) / (end - start);
   const shapes = view.ribbon.map(([from, category], i) => {
     const to = i + 1 < view.ribbon.length ? view.ribbon[i + 1][0] : view.time_ms;

@@ -1,5 +1,5 @@
 // The live page of one line. Fills the slots of line.html from each view; says so when nothing moves any more.
-import { $, Live, count, data, dayTime, duration, el, hubBanner, percent, ribbon, shape, shiftWords, showZone, stateChip, svg, t, text, time, timeSeconds } from "./common.js";
+import { $, Live, count, data, dayTime, duration, el, hubBanner, percent, ribbon, shape, shiftWords, showZone, stateChip, stretch, svg, t, text, time, timeSeconds } from "./common.js";
 
 const line = data.lines[0];
 const gateway = data.gateways[0] ?? "–";
@@ -46,14 +46,13 @@ function trend(points) {
 }
 
 function ticks() {
-  const start = view.shift_start_ms ?? view.ribbon[0]?.[0];
-  if (start === undefined) return;
-  const end = Math.max(view.shift_end_ms ?? view.time_ms, view.time_ms);
+  if (!view.ribbon.length) return;
+  const [start, end] = stretch(view);
   const key = `${start}/${end}/${view.timezone}`;
   const node = $("ticks");
   if (node.dataset.key === key) return;
   node.dataset.key = key;
-  const steps = 4;
+  const steps = end - start > 3600000 ? 4 : 5;
   node.replaceChildren(...Array.from({ length: steps + 1 }, (_, i) => {
     const mark = el("span", i === steps ? { class: "last" } : {}, time(start + ((end - start) * i) / steps, view.timezone));
     mark.style.left = `${(100 * i) / steps}%`;

@@ -138,3 +138,17 @@ def test_long_or_broken_bytes_are_refused_and_categories_may_be_numbers() -> Non
         with pytest.raises(Malformed):
             parse_live(payload)
     assert parse_live(json.dumps(live_message() | {"ribbon": [[5, 1]]})).ribbon == [(5, 1)]
+
+
+def test_what_the_agent_says_is_understood_and_its_stops_come_newest_first() -> None:
+    """The agent lists its stops oldest first and its categories as numbers."""
+
+    async def check() -> None:
+        board = Board(dict)
+        stops = [{"start_ms": at, "end_ms": at + 1, "category": "FAILURE", "reason": ""} for at in range(1, 9)]
+        board.publish(LiveMessage("filling", "gw", 1, live_message(stops=stops, ribbon=[[1, 3], [2, 1]])))
+        view = board.views()["filling"]
+        assert [stop.start_ms for stop in view.stops] == [8, 7, 6, 5, 4]
+        assert view.ribbon == [(1, "FAILURE"), (2, "PRODUCING")] and view.timezone == "UTC"
+
+    asyncio.run(check())
