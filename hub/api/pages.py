@@ -94,7 +94,8 @@ def overview(request: Request, services: ServicesOf, board: BoardOf) -> Response
     }
     alarms = hub_state(services).alarms if who.unlimited else []
     projects = catalogue.projects(services, who)
-    return render(request, "overview.html", who, data=data, lines=lines, projects=projects, alarms=alarms)
+    live = who.may(Action.LIVE)
+    return render(request, "overview.html", who, data=data, lines=lines, projects=projects, alarms=alarms, live=live)
 
 
 @router.get("/lines/{line_id}")
@@ -113,7 +114,7 @@ def line(line_id: str, request: Request, services: ServicesOf, board: BoardOf) -
     }
     gateways = [g.id for g in catalogue.gateways(services, who) if line_id in g.lines]
     data["gateways"] = gateways
-    return render(request, "line.html", who, data=data, line=found)
+    return render(request, "line.html", who, data=data, line=found, live=who.may(Action.LIVE))
 
 
 @router.get("/projects/{project_id}")

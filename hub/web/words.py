@@ -155,6 +155,10 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
         "No live data from this line yet. Start its gateway's agent, or check its power and network.",
         "尚未收到此生產線的即時數據。請啟動其閘道器的代理程式，或檢查電源及網絡。",
     ),
+    "no_live_role": (
+        "Your role sees the signed figures in the log, not the live ones.",
+        "你的身分可查看日誌內已簽署的數字，不包括即時數字。",
+    ),
     "waiting": ("Waiting for data", "等候數據"),
     "no_lines": (
         "No line is registered yet. A gateway brings its lines when it enrols: linetally-agent enrol.",

@@ -121,6 +121,7 @@ function show(next) {
   factor("quality", f.quality, qualityLost(f));
   pieces(f);
   text($("rate"), view.pieces_per_hour === null ? t("undefined") : count(view.pieces_per_hour));
+  $("rate").title = view.pieces_per_hour === null ? t("no-planned-time") : "";
   trend(view.trend);
   ribbon($("ribbon"), view, 40);
   ticks();

@@ -52,6 +52,7 @@ function show(view) {
   text(c.good, count(f.good_count));
   text(c.target, view.target_now === null ? "" : t("of_target_now", { target: count(view.target_now) }));
   text(c.rate, view.pieces_per_hour === null ? t("undefined") : count(view.pieces_per_hour));
+  c.rate.title = view.pieces_per_hour === null ? t("no-planned-time") : "";
   ribbon(c.ribbon, view, 40);
 }
 

@@ -117,3 +117,11 @@ def ready(client: httpx.Client, where: str) -> dict[str, str]:
 def test_plotly_comes_from_this_machine(address: str) -> None:
     answer = httpx.get(address + "/static/plotly.min.js")
     assert answer.headers["content-type"].startswith("text/javascript") and len(answer.content) > 1_000_000
+
+
+def test_an_auditor_is_told_why_nothing_moves(plant: Plant, address: str) -> None:
+    plant.say(live_message("filling"))
+    with as_role(plant, address, "auditor") as client:
+        for path in ("/", "/lines/filling"):
+            page = client.get(path, params={"lang": "en"}).text
+            assert "Your role sees the signed figures" in page and '"views":[]' in page, path
