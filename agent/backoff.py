@@ -22,7 +22,8 @@ class Backoff:
 
     def next_s(self) -> float:
         """Between half of the doubled wait and all of it."""
-        wait = min(self._longest_s, self._first_s * 2 ** min(self._tries, 16))
+        doubled = self._first_s * float(2 ** min(self._tries, 16))
+        wait = min(self._longest_s, doubled)
         self._tries += 1
         return wait * (0.5 + random.random() / 2)  # noqa: S311 - spread, not secrecy
 

@@ -33,7 +33,7 @@ def _shifts(table: Table) -> tuple[Shift, ...]:
         start = _minute(inner, "start", inner.text("start", example='"07:00"'))
         end = _minute(inner, "end", inner.text("end", example='"15:00"'))
         end = end if end > start else end + DAY_MINUTES
-        breaks = []
+        breaks: list[tuple[int, int]] = []
         for pause in inner.items("breaks", list, '[["11:00", "11:30"]]'):
             if len(pause) != 2 or not all(isinstance(edge, str) for edge in pause):
                 raise inner.wrong("breaks", f"{pause} is not a break", 'write: breaks = [["11:00", "11:30"]]')

@@ -34,15 +34,16 @@ _RECORDS_A_COMMIT: Final = 64
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "spool"})
 
 NOT_RUNNING: Final = "agent not running"
+CHANGED: Final = "the line's configuration was changed"
 DISK_FULL: Final = "the gateway's disk was full"
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A line's meter, and what was not watched since the last run: [from_ms, to_ms), or None."""
+    """A line's meter, and what was not watched since the last run."""
 
     meter: LineMeter
-    gap: tuple[int, int] | None
+    gap: Gap | None
 
 
 class Recorder:
@@ -77,9 +78,9 @@ class Recorder:
             self._seal(statements(self._spool.unsealed(2**62), self._interval_ms))
             self._announce([line.configuration for line in changed], now)
         started = {line.line_id: self._start_line(line, starts_ms.get(line.line_id, now)) for line in self._lines}
-        for line_id, line in started.items():
+        for line in started.values():
             if line.gap is not None:
-                self._chain(Gap(line_id, line.gap[0], line.gap[1], NOT_RUNNING), *line.gap)
+                self._chain(line.gap, line.gap.from_ms, line.gap.to_ms)
         return started
 
     def _start_line(self, line: LineSettings, now_ms: int) -> Started:
@@ -88,9 +89,13 @@ class Recorder:
         if kept is None:
             return Started(LineMeter(configuration, now_ms), None)
         hash_, carry = kept
-        meter = LineMeter(configuration, carry["closed_ms"], carry if hash_ == configuration.hash else None)
-        unseen_ms = now_ms - meter.last_sample_ms
-        return Started(meter, (meter.last_sample_ms, now_ms) if unseen_ms > configuration.staleness_ms else None)
+        same = hash_ == configuration.hash
+        # What the last minute held under another configuration cannot be counted under this one.
+        meter = LineMeter(configuration, carry["closed_ms"], carry if same else None)
+        if now_ms - meter.last_sample_ms <= configuration.staleness_ms:
+            return Started(meter, None)
+        reason = NOT_RUNNING if same else CHANGED
+        return Started(meter, Gap(line.line_id, meter.last_sample_ms, now_ms, reason))
 
     def keep(self, closed: Iterable[tuple[LineMeter, Sequence[Window]]]) -> None:
         """Makes closed windows and the meters' memory durable; keeps them in memory while the disk is full."""

@@ -38,8 +38,16 @@ sampling_interval_ms = 0
 
 [line.tags]
 state = {{ path = "filling/Status/StateCurrent", namespace = "urn:linetally:simulator" }}
-total = {{ path = "filling/Admin/ProdProcessedCount/AccCount", namespace = "urn:linetally:simulator", modulus = 2147483648 }}
-reject = {{ path = "filling/Admin/ProdDefectiveCount/AccCount", namespace = "urn:linetally:simulator", modulus = 2147483648 }}
+[line.tags.total]
+path = "filling/Admin/ProdProcessedCount/AccCount"
+namespace = "urn:linetally:simulator"
+modulus = 2147483648
+
+[line.tags.reject]
+path = "filling/Admin/ProdDefectiveCount/AccCount"
+namespace = "urn:linetally:simulator"
+modulus = 2147483648
+
 
 [[line.product]]
 code = 1
