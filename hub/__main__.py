@@ -11,12 +11,15 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.exc import OperationalError
 
 from hub.commands import entries, operation, trust
-from hub.commands.terminal import common_options
+from hub.commands.terminal import CONFIG_FILE, common_options
+from hub.config import HubConfig, load_config
 from hub.log.store import LogFailed, LogRefused, LogUnavailable
 from hub.projections.projector import IndexBehindLog
 from hub.root import NotLogged
@@ -55,7 +58,11 @@ def parser_for(words: Sequence[str]) -> argparse.ArgumentParser:
         if name in words:
             module = importlib.import_module(module_name)
             module.add_parser(subparsers)
-            subparsers.choices[name].set_defaults(run=module.run)
+            run = module.run
+            if name == "report":
+                subparsers.choices[name].add_argument("--config", type=Path, default=CONFIG_FILE, metavar="FILE")
+                run = partial(_with_config, module.run)
+            subparsers.choices[name].set_defaults(run=run)
         else:
             subparsers.add_parser(name, help=help_text)
     return parser
@@ -87,6 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(args, f"{error.filename or 'a file'}: {error.strerror}", 1)
     except KeyboardInterrupt:
         return 130
+
+
+def _with_config(run: Callable[[argparse.Namespace, HubConfig], int], args: argparse.Namespace) -> int:
+    return run(args, load_config(args.config))
 
 
 def _say(args: Any, words: str, exit_code: int, code: str = "error") -> int:

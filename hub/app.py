@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +20,9 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from hub import api, enrolment, root
+from hub import api, enrolment
 from hub.broker import EmbeddedBroker
+from hub.clock import now_ms
 from hub.config import HubConfig
 from hub.database import migrate, open_database
 from hub.influx_thread import InfluxThread
@@ -33,19 +33,15 @@ from hub.log.sequencer import Log
 from hub.log.store import LogUnavailable
 from hub.projections.index import Index
 from hub.registry import Gateway, Registry
+from hub.root import load_log_key
 from hub.services import HubStatus, Services
-from protocols.errors import ConfigurationError
+from protocols.errors import ConfigurationError, Refused
 from protocols.evidence.note import SignerKey
 
 logger = logging.getLogger("hub.app")
 
 LOG_RETRY_S: Final = 10.0
 SHUTDOWN_S: Final = 5
-
-
-def now_ms() -> int:
-    """The hub's wall clock."""
-    return time.time_ns() // 1_000_000
 
 
 def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
@@ -94,7 +90,7 @@ def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
             live=bus,
             status=lambda: _status(started_ms, log, writer, link, broker, influx),
             enrol=lambda request: _enrol(engine, request),
-            write_report=lambda project_id: _write_report(config, project_id),
+            write_report=lambda project_id: _write_report(services, project_id),
             log_vkey=str(signer.verifier),
             now_ms=now_ms,
         )
@@ -103,11 +99,6 @@ def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
         logger.error("The hub stopped because its writer did: %s", writer.fatal)
         return 1
     return 0
-
-
-def load_log_key(config: HubConfig) -> SignerKey:
-    """The log's signing key. Raises ConfigurationError."""
-    return root.load_key(config.log.key_file, "the log's key", "make it with `linetally-hub init`")
 
 
 class _Server(uvicorn.Server):
@@ -178,11 +169,15 @@ def _enrol(engine: Engine, request: Mapping[str, Any]) -> Gateway:
     return enrolment.enrol(engine, request, now_ms())
 
 
-def _write_report(config: HubConfig, project_id: str) -> Path:
+def _write_report(services: Services, project_id: str) -> Path:
     # Imported when the first report is made: typst and the spreadsheet writer take a second that no start needs.
-    from hub.report import outcome
+    from hub.report.outcome import write_bundle
 
-    return outcome.write_bundle(config, project_id)
+    if services.registry.project(project_id) is None:  # before the id becomes part of a file's name
+        raise Refused("not-found", f"there is no project {project_id!r}")
+    folder = services.config.reports_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_bundle(services, project_id, folder / f"{project_id}-{services.log.size}.zip")
 
 
 def _status(
@@ -213,8 +208,3 @@ def _status(
 def _url(config: HubConfig) -> str:
     host = config.server.host
     return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}/"
-
-
-def with_port(config: HubConfig, port: int | None) -> HubConfig:
-    """The configuration with the port of the command line, if it gives one."""
-    return config if port is None else replace(config, server=replace(config.server, port=port))

@@ -143,9 +143,8 @@ def parse_config(text: str, file: str, folder: Path) -> HubConfig:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
-        raise ConfigurationError(
-            f"not TOML: {error}", file=file, line=int(found.group(1)) if found else None
-        ) from error
+        line = int(found.group(1)) if found else len(text.splitlines())
+        raise ConfigurationError(f"not TOML: {error}", file=file, line=line) from error
     config = _Reader(text, file).table(HubConfig, tree, "")
     assert isinstance(config, HubConfig)
     return _resolve(config, folder, _Reader(text, file))

@@ -30,12 +30,16 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, ProgrammingError
 
 from protocols.errors import ConfigurationError
 from protocols.measurement.account import ACCOUNT_FIELDS
+
+HEAD: Final = "0001"
+"""The newest migration."""
 
 metadata: Final = MetaData(
     naming_convention={
@@ -350,6 +354,15 @@ def _sqlite_pragmas(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def is_current(engine: Engine) -> bool:
+    """Whether `migrate` has nothing to do: asked first by commands, for alembic takes a while to import."""
+    try:
+        with engine.connect() as connection:
+            return connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
+    except (OperationalError, ProgrammingError):  # no such table: SQLite says the first, PostgreSQL the second
+        return False
 
 
 def migrate(engine: Engine) -> None:

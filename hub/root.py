@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from hub import database as db
 from hub.chains import root_head
+from hub.config import HubConfig
 from protocols.errors import ConfigurationError, LinetallyError, Malformed, Refused
 from protocols.evidence.bodies import Body
 from protocols.evidence.cose import key_id
@@ -69,6 +70,11 @@ def load_key(path: Path, what: str, mend: str) -> SignerKey:
         return SignerKey.parse(text)
     except (Malformed, Refused):
         raise ConfigurationError(f"this is not {what}", file=str(path), mend="put back the saved copy") from None
+
+
+def load_log_key(config: HubConfig) -> SignerKey:
+    """The log's signing key. Raises ConfigurationError."""
+    return load_key(config.log.key_file, "the log's key", "make it with `linetally-hub init`")
 
 
 def register(engine: Engine, key: VerifierKey) -> None:

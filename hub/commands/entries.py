@@ -9,7 +9,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any, Final
 
-from hub.app import now_ms
+from hub.clock import now_ms
 from hub.commands.terminal import show, show_rows
 from hub.commands.workplace import opened
 from hub.registry import ApiToken, Enterprise, Line, Project, Registry, Role, Scheme

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from hub import app, root
+from hub import root
 from hub.commands.terminal import progress_bar, show
 from hub.commands.workplace import opened
 from hub.config import load_config
@@ -100,7 +101,7 @@ def run_init(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     if config.log.key_file.exists():
-        signer = app.load_log_key(config)
+        signer = root.load_log_key(config)
     else:
         signer = root.make_key(config.log.key_file, config.log.origin)
         made.append(str(config.log.key_file))
@@ -140,7 +141,11 @@ def run_serve(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    config = app.with_port(load_config(args.config), args.port)
+    from hub import app  # FastAPI and its kin take seconds on a small machine; only `serve` needs them
+
+    config = load_config(args.config)
+    if args.port is not None:
+        config = replace(config, server=replace(config.server, port=args.port))
     if not config.log_folder.exists():
         raise ConfigurationError(
             f"there is no hub in {config.data}", mend=f"make one with `linetally-hub init --config {args.config}`"
@@ -155,7 +160,7 @@ def run_rebuild(args: argparse.Namespace) -> int:
     """Exit code 0; LogRefused where a hub is serving."""
     with (
         opened(args) as (config, engine),
-        Log.open(config.log_folder, app.load_log_key(config)) as log,
+        Log.open(config.log_folder, root.load_log_key(config)) as log,
         progress_bar("rebuilding the index") as progress,
     ):
         count = projector.rebuild(engine, log, progress)
@@ -167,7 +172,7 @@ def run_fsck(args: argparse.Namespace) -> int:
     """Exit code 0 for a sound log, 1 with the first wrong byte."""
     config = load_config(args.config)
     checked = 0
-    with Log.open(config.log_folder, app.load_log_key(config)) as log, progress_bar("checking the log") as progress:
+    with Log.open(config.log_folder, root.load_log_key(config)) as log, progress_bar("checking the log") as progress:
         for step in log.fsck():
             checked = step.checked
             progress(step.checked, step.total)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hub import enrolment, root
-from hub.app import load_log_key, now_ms
+from hub.clock import now_ms
 from hub.commands.plan_file import read_plan
 from hub.commands.terminal import show, show_rows
 from hub.commands.workplace import load_root_key, log_body, opened
@@ -140,7 +140,7 @@ def register_plan(args: argparse.Namespace) -> int:
 
 def write_policy(args: argparse.Namespace) -> int:
     config = load_config(args.config)
-    log_key = load_log_key(config).verifier
+    log_key = root.load_log_key(config).verifier
     with opened(args) as (_, engine):
         root_keys = tuple(root.registered(engine))
     data = policy.format(policy.Policy(logs=(log_key,), root_keys=root_keys))

@@ -14,9 +14,9 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from hub import root
-from hub.app import load_log_key, now_ms
+from hub.clock import now_ms
 from hub.config import HubConfig, load_config
-from hub.database import migrate, open_database
+from hub.database import is_current, migrate, open_database
 from hub.ingest import Writer
 from hub.log.sequencer import Log
 from hub.log.store import LogRefused
@@ -35,7 +35,8 @@ def opened(args: Namespace) -> Iterator[tuple[HubConfig, Engine]]:
         )
     engine = open_database(config.database_url)
     try:
-        migrate(engine)
+        if not is_current(engine):
+            migrate(engine)
         yield config, engine
     finally:
         engine.dispose()
@@ -59,7 +60,7 @@ def log_body(config: HubConfig, engine: Engine, signer: SignerKey, body: Body, t
 def append_here(config: HubConfig, engine: Engine) -> bool:
     """Logs what waits in the database, unless another process has the log: then False, and that one does it."""
     try:
-        log = Log.open(config.log_folder, load_log_key(config))
+        log = Log.open(config.log_folder, root.load_log_key(config))
     except LogRefused as refused:
         if refused.file.endswith("lock"):
             return False
