@@ -18,8 +18,6 @@ from typing import Self
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from protocols.wire.topics import Channel, all_gateways, live_topic, receipt_topic, statement_topic
 
@@ -79,13 +77,21 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     pytest.fail(f"mosquitto did not start: {log.read_text()}")
 
 
+def tls(folder: Path, name: str | None) -> ssl.SSLContext:
+    """What a client checks, and the certificate that it shows, if any."""
+    context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    if name is not None:
+        context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
+    return context
+
+
 @dataclass
 class Peer:
     """One MQTT 5 client with a certificate; `got` holds what came, `told` the reason codes of its publishes."""
 
     port: int
     folder: Path
-    name: str | None
+    name: str
     client_id: str
     got: queue.Queue[tuple[str, bytes]] = field(default_factory=queue.Queue)
     told: queue.Queue[int] = field(default_factory=queue.Queue)
@@ -94,21 +100,15 @@ class Peer:
 
     def __post_init__(self) -> None:
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, self.client_id, protocol=mqtt.MQTTv5)
-        context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
-        if self.name is not None:
-            stem = self.folder / self.name
-            context.load_cert_chain(f"{stem}.crt", f"{stem}.key")
-        self.context = context
-        self.client.tls_set_context(context)
+        self.client.tls_set_context(tls(self.folder, self.name))
         self.client.on_connect = lambda c, u, flags, reason, p: self.connected.put(reason.value)
         self.client.on_publish = lambda c, u, mid, reason, p: self.told.put(reason.value)
         self.client.on_subscribe = lambda c, u, mid, reasons, p: self.subscribed.put(None)
         self.client.on_message = lambda c, u, m: self.got.put((m.topic, m.payload))
 
     def __enter__(self) -> Self:
-        properties = Properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = 60
-        self.client.connect("localhost", self.port, clean_start=False, properties=properties)
+        # A new session each time: what one test left undelivered must not reach the next.
+        self.client.connect("localhost", self.port, clean_start=True)
         self.client.loop_start()
         assert self.connected.get(timeout=5) == 0
         return self
@@ -118,6 +118,8 @@ class Peer:
     ) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        # paho closes its own pair of sockets when nothing holds it; the callbacks above make a circle.
+        del self.client
 
     def subscribe(self, *topics: str) -> None:
         self.client.subscribe([(topic, mqtt.SubscribeOptions(qos=1)) for topic in topics])
@@ -204,33 +206,32 @@ def test_nobody_takes_over_another_session_by_its_client_id(peer: Callable[..., 
     assert a.hears_nothing()
 
 
-def _knock(stranger: Peer) -> bytes:
+def _knock(port: int, context: ssl.SSLContext) -> bytes:
     """What the broker answers to one CONNECT; b"" when it closes. TLS 1.3 tells a refusal only at the first read."""
     with (
-        socket.create_connection(("localhost", stranger.port), 5) as raw,
-        stranger.context.wrap_socket(raw, server_hostname="localhost") as link,
+        socket.create_connection(("localhost", port), 5) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as link,
     ):
         link.sendall(CONNECT)
         return link.recv(16)
 
 
 def test_a_certificate_of_the_authority_is_let_in(broker: int, folder: Path) -> None:
-    assert _knock(Peer(broker, folder / "certificates", "gateway-gw-a", "x")).startswith(b"\x20")
+    assert _knock(broker, tls(folder / "certificates", "gateway-gw-a")).startswith(b"\x20")
 
 
 def test_without_a_certificate_nobody_comes_in(broker: int, folder: Path) -> None:
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        _knock(Peer(broker, folder / "certificates", None, "x"))
+        _knock(broker, tls(folder / "certificates", None))
 
 
 def test_a_certificate_of_another_authority_is_refused(broker: int, folder: Path, tmp_path: Path) -> None:
-    subprocess.run(
-        [DEPLOY / "make-certificates", tmp_path / "theirs", "localhost", "gw-a"],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    shutil.copy(folder / "certificates" / "ca.crt", tmp_path / "theirs" / "ca.crt")
+    theirs = tmp_path / "theirs"
+    command = [DEPLOY / "make-certificates", theirs, "localhost", "gw-a"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    shutil.copy(folder / "certificates" / "ca.crt", theirs / "ca.crt")
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        _knock(Peer(broker, tmp_path / "theirs", "gateway-gw-a", "x"))
+        _knock(broker, tls(theirs, "gateway-gw-a"))
 
 
 def test_plain_text_is_refused(broker: int) -> None:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.projections.influx import (
@@ -26,6 +26,8 @@ from protocols.errors import ConfigurationError
 from protocols.measurement.account import ACCOUNT_FIELDS, ACCOUNT_INTS, CalendarKind, TimeAccount, Window
 from tests.simulators.influx_api import BadLine, Fault, InfluxApi, parse_line
 
+# Several builds may share the machine: time says nothing about right or wrong here.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 START_MS = 1_795_000_000_000  # November 2026
 
 
@@ -132,7 +134,7 @@ def test_nothing_is_lost_or_doubled_by(fault: Fault, api: InfluxApi, sink: Influ
     assert_stored(api, index.rows)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(PATIENT, max_examples=40)
 @given(st.lists(st.sampled_from([None, *Fault]), max_size=12), st.integers(1, 9))
 def test_any_order_of_faults_heals(faults: list[Fault | None], rows_a_step: int) -> None:
     """I1: each window is there exactly once after the faults heal, in whatever order they came."""
@@ -203,6 +205,7 @@ def test_an_impossible_setting_is_refused_before_anything_is_sent(field: str) ->
         InfluxSink(**settings)
 
 
+@PATIENT
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=20))
 def test_no_name_can_break_its_line(product: str, line: str, shift: str) -> None:
     """A point is always one line that parses into the same four tags at most, whatever the names hold."""
@@ -218,6 +221,7 @@ def test_no_name_can_break_its_line(product: str, line: str, shift: str) -> None
         assert dict(parsed.tags).get("product", "") == product
 
 
+@PATIENT
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True), st.none() | st.floats(0, 1e9))
 def test_a_delay_is_never_under_1_or_over_30_seconds(failures: int, uniform: float, asked: float | None) -> None:
     delay = retry_delay_s(failures, uniform, asked)
