@@ -128,9 +128,8 @@ def select(sources: Sources, project_id: str) -> Selection:
     authority = _authority(sources, root)
     span = (plan.baseline.from_ms, plan.reporting.to_ms)
     found = [each for each in sources.index.iter_windows(plan.line_ids, *span) if each.leaf_index < size]
-    leaves = {each.leaf_index for each in found}
-    kids = {Kid(record.kid) for record in sources.index.records(to_index=size) if record.leaf_index in leaves}
-    chains = {kid: _trusted(_chain(sources, kid, size), kid, authority) for kid in sorted(kids)}
+    chains = _chains(sources, {each.leaf_index for each in found}, size)
+    chains = {kid: _trusted(records, kid, authority) for kid, records in sorted(chains.items())}
     chains = {kid: records for kid, records in chains.items() if records}
     trusted = {record.leaf_index for records in chains.values() for record in records}
     windows: dict[str, list[Window]] = {line_id: [] for line_id in plan.line_ids}
@@ -168,11 +167,28 @@ def _chain(sources: Sources, kid: Kid, size: int) -> list[IndexedRecord]:
     records = sorted(sources.index.records(kid=kid, to_index=size), key=lambda record: record.sequence)
     whole = all(after.sequence == before.sequence + 1 for before, after in pairwise(records))
     if not whole or (records and records[0].sequence != 0):
-        raise Refused(
-            "index-incomplete",
-            f"the index lacks records of key {kid.hex()}; make it again from the log with `linetally-hub rebuild`",
-        )
+        raise _incomplete(f"records of key {kid.hex()}")
     return records
+
+
+def _incomplete(what: str) -> Refused:
+    words = f"the index lacks {what}; make it again from the log with `linetally-hub rebuild`"
+    return Refused("index-incomplete", words)
+
+
+def _chains(sources: Sources, leaves: set[int], size: int) -> dict[Kid, list[IndexedRecord]]:
+    """The whole chains of the keys that signed `leaves`: a question to the index for each key, not for each leaf."""
+    out: dict[Kid, list[IndexedRecord]] = {}
+    left = set(leaves)
+    while left:
+        leaf = left.pop()
+        found = sources.index.records(from_index=leaf, to_index=leaf + 1)
+        if not found:
+            raise _incomplete(f"entry {leaf} of the log")
+        kid = Kid(found[0].kid)
+        out[kid] = _chain(sources, kid, size)
+        left.difference_update(each.leaf_index for each in out[kid])
+    return out
 
 
 def _authority(sources: Sources, root: Sequence[IndexedRecord]) -> Authority:

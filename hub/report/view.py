@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 
 import segno
 
-from hub.report import wording
-from hub.report.context import GapReason, ReportContext
-from protocols.measurement.account import TimeAccount
+from hub.report import tables, wording
+from hub.report.context import ReportContext
+from hub.report.tables import ROWS_SHOWN
 from protocols.measurement.outcome import Figure, Finding, Outcome, Period
-from protocols.measurement.periods import WEEK_MS, Gap, PeriodSums
-from protocols.measurement.ratios import MS_PER_HOUR, NS_PER_MS
+from protocols.measurement.periods import WEEK_MS, PeriodSums
+from protocols.measurement.ratios import NS_PER_MS
 
 HEADLINE: Final = ("good-output-rate", "oee", "availability", "quality")
 NAMES: Final = {
@@ -30,18 +30,6 @@ NAMES: Final = {
     "throughput": "Throughput",
     "good-throughput": "Good pieces an hour",
 }
-LOSSES: Final = {
-    "setup": "Set-up, changeover",
-    "failure": "Failure",
-    "minor-stops": "Minor stops",
-    "restraint": "Blocked or starved",
-    "held": "Held",
-    "unassigned": "Stopped, no reason",
-    "no-order": "No order",
-    "reduced-speed": "Reduced speed",
-    "defects": "Defects",
-    "good-production": "Good production",
-}
 _VERDICTS: Final = {
     Finding.IMPROVED: ("Improved", "up"),
     Finding.NOT_SHOWN: ("Not shown", "level"),
@@ -51,8 +39,6 @@ _VERDICTS: Final = {
 SHOWN_FROM: Final = Fraction(80, 100)
 """Ours: with less coverage than this on a side, no change is shown."""
 WITHHELD: Final = "withheld"
-_GAPS_SHOWN: Final = 14
-_ROWS_SHOWN: Final = 12
 
 
 def report_view(context: ReportContext) -> dict[str, Any]:
@@ -91,15 +77,15 @@ def report_view(context: ReportContext) -> dict[str, Any]:
         "definition_hash": plan.definition.hash.hex(),
         "method": _method(outcome),
         "plan": _plan(context, zone),
-        "losses": _losses(outcome),
-        "lines_table": _lines(context),
-        "mix": _mix(outcome),
-        "gaps": _gaps(context, zone),
+        "losses": tables.losses_table(outcome),
+        "lines_table": tables.lines_table(context),
+        "mix": tables.mix_table(outcome),
+        "gaps": tables.gaps_table(context, zone),
         "milestones": [
             {key: str(milestone.get(key) or wording.UNDEFINED) for key in ("title", "planned", "done", "evidence")}
-            for milestone in context.milestones[:_ROWS_SHOWN]
+            for milestone in context.milestones[:ROWS_SHOWN]
         ],
-        "evidence": _evidence(context),
+        "evidence": tables.evidence_table(context),
         "qr": segno.make(f"linetally evidence SHA-256 {context.evidence.sha256.hex()}", error="m").svg_inline(border=0),
     }
 
@@ -214,7 +200,7 @@ def _plan(context: ReportContext, zone: ZoneInfo) -> list[list[str]]:
     cycles = [
         f"{name}: {wording.decimal(Fraction(ns, 10**9), 3)} s" for name, ns in sorted(plan.ideal_cycles_ns.items())
     ]
-    more = f" and {len(cycles) - _ROWS_SHOWN} more" if len(cycles) > _ROWS_SHOWN else ""
+    more = f" and {len(cycles) - ROWS_SHOWN} more" if len(cycles) > ROWS_SHOWN else ""
     commissioning = "none"
     if plan.commissioning.length_ms:
         commissioning = f"{_period(plan.commissioning, zone)}, dropped"
@@ -224,7 +210,7 @@ def _plan(context: ReportContext, zone: ZoneInfo) -> list[list[str]]:
         ["Baseline", _period(plan.baseline, zone)],
         ["Commissioning", commissioning],
         ["Reporting period", _period(plan.reporting, zone)],
-        ["Frozen ideal cycles (PRI_0)", "; ".join(cycles[:_ROWS_SHOWN]) + more],
+        ["Frozen ideal cycles (PRI_0)", "; ".join(cycles[:ROWS_SHOWN]) + more],
         ["Minimum effect", f"{wording.decimal(Fraction(plan.minimum_effect_permille, 10))} %"],
         ["Confidence", f"{wording.decimal(Fraction(plan.confidence_permille, 10))} %"],
         [
@@ -253,149 +239,3 @@ def _registered(plan_index: int, first_reporting_index: int | None) -> str:
 
 def _period(period: Period, zone: ZoneInfo) -> str:
     return f"{wording.minute(period.from_ms, zone)} to {wording.minute(period.to_ms, zone)}"
-
-
-def _losses(outcome: Outcome) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": LOSSES[loss.name],
-            "good": loss.name == "good-production",
-            "baseline": wording.minutes_of_hour(loss.baseline_ms_per_hour),
-            "reporting": wording.minutes_of_hour(loss.reporting_ms_per_hour),
-            "change": wording.UNDEFINED
-            if loss.baseline_ms_per_hour is None or loss.reporting_ms_per_hour is None
-            else wording.decimal(Fraction(loss.reporting_ms_per_hour - loss.baseline_ms_per_hour, 60_000), sign=True),
-            "hours": [wording.hours(loss.baseline_ms), wording.hours(loss.reporting_ms)],
-            "bars": [
-                max(0.0, min(1.0, (per_hour or 0) / MS_PER_HOUR))
-                for per_hour in (loss.baseline_ms_per_hour, loss.reporting_ms_per_hour)
-            ],
-        }
-        for loss in outcome.losses
-    ]
-
-
-def _lines(context: ReportContext) -> list[list[str]]:
-    """A row for each line: its rate before and after, exact, without an interval of its own."""
-    if len(context.outcome.plan.line_ids) < 2:
-        return []
-    rates: list[dict[str, Fraction]] = []
-    for sums in (context.outcome.baseline, context.outcome.reporting):
-        found = ((line_id, frozen.standard_good_ns, frozen.known_ms * NS_PER_MS) for line_id, _, frozen in sums.by_line)
-        rates.append({line_id: Fraction(good, known) for line_id, good, known in found if known > 0})
-    out: list[list[str]] = []
-    for line_id in context.outcome.plan.line_ids:
-        before, after = (rate.get(line_id) for rate in rates)
-        change = after / before - 1 if before and after is not None else None
-        name = context.line_names.get(line_id, line_id)
-        out.append([name, wording.percent(before), wording.percent(after), wording.percent(change, sign=True)])
-    return out
-
-
-def _mix(outcome: Outcome) -> dict[str, Any]:
-    mix = outcome.mix
-
-    def share(value: int) -> str:
-        return wording.percent(Fraction(value, 10**6))
-
-    def per_hour(account: TimeAccount) -> str:
-        known = account.known_planned_ms
-        return wording.decimal(Fraction(account.good_count * MS_PER_HOUR, known) if known > 0 else None)
-
-    return {
-        "products": [
-            [
-                each.product,
-                share(each.baseline_share_ppm),
-                share(each.reporting_share_ppm),
-                share(each.baseline_rate_ppm),
-                share(each.reporting_rate_ppm),
-                wording.ppm(each.reporting_rate_ppm - each.baseline_rate_ppm, relative=False),
-            ]
-            for each in mix.products[:_ROWS_SHOWN]
-        ],
-        "more": max(0, len(mix.products) - _ROWS_SHOWN),
-        "indices": [
-            ["As it was (primary figure)", wording.ppm(outcome.primary.change_ppm)],
-            ["At the baseline's mix (Laspeyres)", wording.ppm(mix.laspeyres_ppm)],
-            ["At the reporting period's mix (Paasche)", wording.ppm(mix.paasche_ppm)],
-            ["Geometric mean of the two (Fisher)", wording.ppm(mix.fisher_ppm[0] if mix.fisher_ppm else None)],
-        ],
-        "one_sided": ", ".join(mix.one_sided[:_ROWS_SHOWN]),
-        "apart": [
-            [
-                each.product,
-                f"{each.baseline.good_count:,}",
-                per_hour(each.baseline),
-                f"{each.reporting.good_count:,}",
-                per_hour(each.reporting),
-            ]
-            for each in mix.apart[:_ROWS_SHOWN]
-        ],
-    }
-
-
-def _gaps(context: ReportContext, zone: ZoneInfo) -> dict[str, Any]:
-    outcome = context.outcome
-    found = [*outcome.baseline.gaps, *outcome.reporting.gaps]
-    longest = sorted(found, key=lambda gap: (-gap.unknown_ms, gap.from_ms))[:_GAPS_SHOWN]
-    count = outcome.baseline.gap_count + outcome.reporting.gap_count
-    return {
-        "rows": [
-            [
-                context.line_names.get(gap.line_id, gap.line_id),
-                wording.minute(gap.from_ms, zone),
-                wording.minute(gap.to_ms, zone),
-                wording.hours(gap.unknown_ms),
-                _reason(gap, context.evidence.gap_reasons),
-            ]
-            for gap in sorted(longest, key=lambda gap: (gap.from_ms, gap.line_id))
-        ],
-        "count": f"{count:,}",
-        "all": len(longest) == count,
-        "shown": f"{len(longest)}",
-    }
-
-
-def _reason(gap: Gap, reasons: Any) -> str:
-    """The reasons that the gateways signed for the stretch; for a hole without any word, that there was none."""
-    said: list[GapReason] = [
-        each
-        for each in reasons
-        if each.line_id == gap.line_id and each.from_ms < gap.to_ms and gap.from_ms < each.to_ms
-    ]
-    words = sorted({f"{each.reason} (entry {each.leaf_index:,})" for each in said})[:2]
-    return "; ".join(words) or ("no record at all" if gap.missing else "not observed; no reason signed")
-
-
-def _evidence(context: ReportContext) -> dict[str, Any]:
-    evidence = context.evidence
-    return {
-        "sha256": evidence.sha256.hex(),
-        "origin": evidence.origin,
-        "size": f"{evidence.size:,}",
-        "root": evidence.root.hex(),
-        "chains": [
-            [
-                chain.gateway_id,
-                chain.kid.hex(),
-                f"{chain.records:,}",
-                f"{chain.first_sequence:,} to {chain.last_sequence:,}",
-                f"{chain.first_index:,} to {chain.last_index:,}",
-            ]
-            for chain in evidence.chains[:_ROWS_SHOWN]
-        ],
-        "records": f"{sum(chain.records for chain in evidence.chains):,}",
-        "range": f"{min((chain.first_index for chain in evidence.chains), default=0):,} to "
-        f"{max((chain.last_index for chain in evidence.chains), default=0):,}",
-        "proofs": f"{evidence.proof_count:,}",
-        "configurations": [
-            [
-                context.line_names.get(used.line_id, used.line_id),
-                used.hash.hex()[:16],
-                f"{used.leaf_index:,}",
-                used.definition + ("" if used.agrees else " — NOT the plan's definition"),
-            ]
-            for used in evidence.configurations[:_ROWS_SHOWN]
-        ],
-    }
