@@ -17,11 +17,11 @@ DAY_MS: Final = 86_400_000
 def sequences_to_prove(records: Iterable[tuple[int, RecordType, int, int]], from_ms: Collection[int] = ()) -> list[int]:
     """Which records of a chain need a tlog-proof in a bundle, given (sequence, type, start_ms, end_ms) of each.
 
-    Each configuration and each record of the root key; the last record of each UTC day and the last of all (the
-    chain covers what is before it); and for each of `from_ms`, the first measurement that ends after it.
+    Each configuration and each record of the root key; the last record before each change of the UTC day and the
+    last of all (the chain covers what is before it); and for each of `from_ms`, the first measurement that ends after it.
     """
     wanted: set[int] = set()
-    last_of_day: dict[int, int] = {}
+    day = None
     waiting = set(from_ms)
     last = None
     for sequence, record_type, start_ms, end_ms in records:
@@ -30,6 +30,9 @@ def sequences_to_prove(records: Iterable[tuple[int, RecordType, int, int]], from
         if record_type is RecordType.MEASUREMENT and (reached := {at for at in waiting if end_ms > at}):
             waiting -= reached
             wanted.add(sequence)
-        last_of_day[start_ms // DAY_MS] = last = sequence
-    wanted.update(last_of_day.values(), () if last is None else (last,))
+        # A clock that was set back, or a gap told afterwards, comes back to a day: the chain's order counts.
+        if last is not None and start_ms // DAY_MS != day:
+            wanted.add(last)
+        day, last = start_ms // DAY_MS, sequence
+    wanted.update(() if last is None else (last,))
     return sorted(wanted)
