@@ -360,7 +360,7 @@ def is_current(engine: Engine) -> bool:
     """Whether `migrate` has nothing to do: asked first by commands, for alembic takes a while to import."""
     try:
         with engine.connect() as connection:
-            return connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
+            return bool(connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD)
     except (OperationalError, ProgrammingError):  # no such table: SQLite says the first, PostgreSQL the second
         return False
 

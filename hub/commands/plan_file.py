@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hub.registry import Registry
 from protocols.errors import ConfigurationError, Malformed, Refused
-from protocols.measurement.definition import PRESETS
+from protocols.measurement.definition import ISO, PRESETS
 from protocols.measurement.plan import Period, Plan
 
 _LIMITS: Final = (
@@ -57,7 +57,7 @@ def read_plan(path: Path, registry: Registry, project_id: str) -> Plan:
         zone = ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
         raise wrong("timezone", f"{name!r} is no time zone", 'write one like "Asia/Hong_Kong"') from None
-    definition = tree.get("definition", "iso")
+    definition = tree.get("definition", ISO.preset)
     if definition not in PRESETS:
         raise wrong("definition", f"{definition!r} is not known", f"write one of {', '.join(map(repr, PRESETS))}")
     limits = {key: tree[key] for key in _LIMITS if key in tree}
