@@ -83,10 +83,16 @@ async def until_stopped(stop: asyncio.Event, *tasks: tuple[str, Coroutine[Any, A
     """Runs named tasks until `stop` is set, or one of them fails: its error is raised, alone if it is ours."""
     try:
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(task, name=name) for name, task in tasks]
-            await stop.wait()
-            for task in running:
-                task.cancel()
+            pending = {group.create_task(task, name=name) for name, task in tasks}
+            try:
+                await stop.wait()
+            finally:
+                # More than once: in Python 3.11 asyncio.wait_for, which the protocols' libraries use, loses a
+                # cancellation that comes together with its result.
+                while pending:
+                    for task in pending:
+                        task.cancel()
+                    _, pending = await asyncio.wait(pending, timeout=0.5)
     except BaseExceptionGroup as errors:
         ours, others = errors.split(LinetallyError)
         if others is None and ours is not None:
