@@ -28,9 +28,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def free_port() -> Callable[[], int]:
     """A function that gives a TCP port of 127.0.0.1 which was free a moment ago."""
 
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+    return a_free_port
 
-    return find
+
+def a_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
