@@ -26,6 +26,8 @@ from protocols.evidence.record import CheckpointSeen
 from protocols.measurement.account import Window
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.meter import LineMeter
+from protocols.plc.roles import ROLES
+from protocols.plc.sample import SampleBlock
 
 HEARTBEAT_MS: Final = 3_600_000
 HELD_WINDOWS: Final = 10_080
@@ -77,13 +79,16 @@ class Recorder:
             # Windows of an older configuration must be sealed before the new one is announced.
             self._seal(statements(self._spool.unsealed(2**62), self._interval_ms))
             self._announce([line.configuration for line in changed], now)
-        started = {line.line_id: self._start_line(line, starts_ms.get(line.line_id, now)) for line in self._lines}
+        started = {
+            line.line_id: self._start_line(line, starts_ms.get(line.line_id, now), line.line_id in starts_ms)
+            for line in self._lines
+        }
         for line in started.values():
             if line.gap is not None:
                 self._chain(line.gap, line.gap.from_ms, line.gap.to_ms)
         return started
 
-    def _start_line(self, line: LineSettings, now_ms: int) -> Started:
+    def _start_line(self, line: LineSettings, now_ms: int, replayed: bool) -> Started:
         configuration = line.configuration
         kept = self._spool.carry(line.line_id)
         if kept is None:
@@ -92,10 +97,14 @@ class Recorder:
         same = hash_ == configuration.hash
         # What the last minute held under another configuration cannot be counted under this one.
         meter = LineMeter(configuration, carry["closed_ms"], carry if same else None)
-        if now_ms - meter.last_sample_ms <= configuration.staleness_ms:
-            return Started(meter, None)
-        reason = NOT_RUNNING if same else CHANGED
-        return Started(meter, Gap(line.line_id, meter.last_sample_ms, now_ms, reason))
+        if replayed and same:
+            return Started(meter, None)  # its rows are all still there
+        unseen_ms = max(meter.last_sample_ms, meter.closed_until_ms)
+        if unseen_ms >= now_ms:
+            return Started(meter, None)  # the clock was set back; until it comes by again nothing is measured
+        # The last value was good for a while, but nobody was there to see it change.
+        meter.push(SampleBlock.from_rows([(unseen_ms, (0,) * ROLES, 0)]))
+        return Started(meter, Gap(line.line_id, unseen_ms, now_ms, NOT_RUNNING if same else CHANGED))
 
     def keep(self, closed: Iterable[tuple[LineMeter, Sequence[Window]]]) -> None:
         """Makes closed windows and the meters' memory durable; keeps them in memory while the disk is full."""

@@ -16,7 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from hub import enrolment
-from hub.app import now_ms
+from hub.clock import now_ms
 from hub.commands.workplace import load_root_key, log_body
 from hub.config import load_config
 from hub.database import open_database
