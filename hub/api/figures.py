@@ -120,7 +120,9 @@ def standing(coverage: Fraction | None) -> Standing:
 
 
 _LOSS_CATEGORIES: Final = tuple(
-    category for category in Category if category not in (Category.UNKNOWN, Category.PRODUCING, Category.PLANNED_DOWN)
+    category
+    for category in Category
+    if category not in (Category.UNKNOWN, Category.PRODUCING, Category.PLANNED_DOWN, Category.NOT_SCHEDULED)
 )
 
 

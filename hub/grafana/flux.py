@@ -81,7 +81,7 @@ LOSSES: Final[Mapping[str, str]] = {
 """Series name to minutes lost. With the producing time that was worth a good piece they make up the planned time."""
 
 _LOSS_FIELDS: Final = (
-    *(f"{c.name.lower()}_ms" for c in Category if c is not Category.PLANNED_DOWN),
+    *(f"{c.name.lower()}_ms" for c in Category if c not in (Category.PLANNED_DOWN, Category.NOT_SCHEDULED)),
     "standard_total_ns",
     "standard_good_ns",
     "without_ideal_count",

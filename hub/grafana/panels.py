@@ -28,7 +28,8 @@ STATES: Final[Mapping[str, tuple[str, str]]] = {
     "held_ms": ("Held", "#F0E442"),
     "unassigned_ms": ("Stopped or idle", "#0072B2"),
     "no_order_ms": ("No order", "#B0B0B0"),
-    "planned_down_ms": ("Not planned", "#D9D9D9"),
+    "planned_down_ms": ("Planned down", "#D9D9D9"),
+    "not_scheduled_ms": ("Not scheduled", "#E8E8E8"),
     "unknown_ms": ("Not observed", "#6E6E6E"),
 }
 LOSS_COLOURS: Final[Mapping[str, str]] = {

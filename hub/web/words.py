@@ -95,6 +95,7 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "category_UNASSIGNED": ("Stopped", "停機"),
     "category_NO_ORDER": ("No order", "無訂單"),
     "category_PLANNED_DOWN": ("Planned down", "計劃停機"),
+    "category_NOT_SCHEDULED": ("Not scheduled", "非排班時間"),
     "state_UNDEFINED": ("Undefined", "未定義 Undefined"),
     "state_CLEARING": ("Clearing", "清除中 Clearing"),
     "state_STOPPED": ("Stopped", "已停止 Stopped"),

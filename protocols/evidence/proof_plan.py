@@ -18,7 +18,7 @@ def sequences_to_prove(records: Iterable[tuple[int, RecordType, int, int]], from
     """Which records of a chain need a tlog-proof in a bundle, given (sequence, type, start_ms, end_ms) of each.
 
     Each configuration and each record of the root key; the last record before each change of the UTC day and the
-    last of all (the chain covers what is before it); and for each of `from_ms`, the first measurement that ends after it.
+    last of all (the chain covers what is before it); for each of `from_ms`, the first measurement that ends after it.
     """
     wanted: set[int] = set()
     day = None

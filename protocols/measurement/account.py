@@ -26,7 +26,8 @@ class Category(IntEnum):
     HELD = 6  # ADET: internal hold
     UNASSIGNED = 7  # ADET: stopped, idle or complete while an order is in progress
     NO_ORDER = 8  # ADOT: available, but no order to execute
-    PLANNED_DOWN = 9  # planned downtime and time outside every shift
+    PLANNED_DOWN = 9  # breaks, holidays, planned maintenance: planned downtime inside a shift
+    NOT_SCHEDULED = 10  # outside every shift
 
 
 class CalendarKind(IntEnum):
@@ -45,7 +46,7 @@ _ZERO_TIME: Final = (0,) * CATEGORIES
 class TimeAccount:
     """Sums over a stretch of time, in milliseconds, pieces and nanoseconds of standard time.
 
-    `category_ms[c]` is the time in `Category` c; the ten add up to the stretch exactly.
+    `category_ms[c]` is the time in `Category` c; they add up to the stretch exactly.
     `planned_ms` is the part that the calendar schedules, plus what was produced outside it (the calendar beats
     tags, but production in a break counts). Standard time is the product's ideal cycle times its pieces.
     """
@@ -55,14 +56,18 @@ class TimeAccount:
     total_count: int = 0  # PQ: produced quantity
     good_count: int = 0  # GQ
     reject_count: int = 0
+    rework_count: int = 0  # pieces that went through again: never in the total a second time
+    startup_reject_count: int = 0  # of the rejects: made while the line was starting up
     estimated_count: int = 0  # of the total: split by time over a gap in the data
     lower_bound_count: int = 0  # counter resets: what came before each of them is lost
     standard_total_ns: int = 0  # sum of PRI * PQ
     standard_good_ns: int = 0  # sum of PRI * GQ
     without_ideal_count: int = 0  # pieces of a product that has no ideal cycle
     transition_count: int = 0
+    illegal_count: int = 0  # moves that PackML's table does not know: states that were too short to be seen
     stop_count: int = 0  # closed stops longer than the minor-stop threshold, counted where they began
     minor_stop_count: int = 0
+    failure_count: int = 0  # of the stops: those that began with a failure
 
     def __post_init__(self) -> None:
         if len(self.category_ms) != CATEGORIES:
@@ -93,21 +98,25 @@ class TimeAccount:
         return self.planned_ms - self.unknown_ms
 
     def as_ints(self) -> tuple[int, ...]:
-        """The account as the flat row of integers that is signed: the ten categories, then the fields in order."""
+        """The account as the flat row of integers that is signed: the categories, then the fields in order."""
         return (
             *self.category_ms,
             self.planned_ms,
             self.total_count,
             self.good_count,
             self.reject_count,
+            self.rework_count,
+            self.startup_reject_count,
             self.estimated_count,
             self.lower_bound_count,
             self.standard_total_ns,
             self.standard_good_ns,
             self.without_ideal_count,
             self.transition_count,
+            self.illegal_count,
             self.stop_count,
             self.minor_stop_count,
+            self.failure_count,
         )
 
     @classmethod

@@ -129,7 +129,8 @@ def _window(
         planned = category_ms[Category.PRODUCING]
         category_ms = [0] * CATEGORIES
         category_ms[Category.PRODUCING] = planned
-        category_ms[Category.PLANNED_DOWN] = length - planned
+        down = Category.PLANNED_DOWN if cut.kind is CalendarKind.PLANNED_DOWN else Category.NOT_SCHEDULED
+        category_ms[down] = length - planned
     total, good, reject = quantities(tally.pieces, counters)
     ideal = ideal_cycle_ns.get(cut.product)
     return Window(

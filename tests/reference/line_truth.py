@@ -26,6 +26,7 @@ NAMES = (
     "UNASSIGNED",
     "NO_ORDER",
     "PLANNED_DOWN",
+    "NOT_SCHEDULED",
 )  # the categories in the order of docs/formats.md
 
 
@@ -49,9 +50,9 @@ class Timeline:
 
     def sums(self, from_ms: int, to_ms: int, planned: bool) -> list[int]:
         """Milliseconds by category in [from_ms, to_ms)."""
-        counts = np.bincount(self.cells[from_ms - self.start_ms : to_ms - self.start_ms], minlength=10).tolist()
+        counts = np.bincount(self.cells[from_ms - self.start_ms : to_ms - self.start_ms], minlength=11).tolist()
         if not planned:
-            counts = [0, counts[1], *[0] * 7, sum(counts) - counts[1]]
+            counts = [0, counts[1], *[0] * 8, sum(counts) - counts[1]]
         return counts
 
     def touches_stop(self, from_ms: int, to_ms: int) -> list[tuple[int, int]]:

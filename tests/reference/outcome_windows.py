@@ -54,7 +54,7 @@ def windows(
             mood = 0.3 * mood + chance.gauss(0, 0.05)
         after = at >= the_plan.commissioning.from_ms
         if not 6 <= hour < 22:
-            category = [0] * 10
+            category = [0] * len(Category)
             category[9] = length
             out.append(Window(at, at + length, CalendarKind.NOT_SCHEDULED, "", "", "", TimeAccount(tuple(category))))
             at += length
@@ -63,7 +63,7 @@ def windows(
         product = products[(day + (hour >= 14)) % len(products)]
         if new_product and after and day % 5 == 0:
             product = new_product
-        category = [0] * 10
+        category = [0] * len(Category)
         blind = length if chance.random() < unknown else 0
         run = int((length - blind) * min(0.95, max(0.2, 0.70 + mood)))
         category[0], category[1] = blind, run

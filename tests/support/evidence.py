@@ -37,7 +37,7 @@ ROOT_KEY = private_key("root")
 
 def window(start_ms: int, length_ms: int = WINDOW_MS, *, good: int = 95, product: str = "Cola 330 ml") -> Window:
     account = TimeAccount(
-        category_ms=(0, length_ms - 3_000, 1_000, 0, 2_000, 0, 0, 0, 0, 0),
+        category_ms=(0, length_ms - 3_000, 1_000, 0, 2_000, 0, 0, 0, 0, 0, 0),
         planned_ms=length_ms,
         total_count=good + 5,
         good_count=good,

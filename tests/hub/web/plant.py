@@ -234,11 +234,11 @@ def live_message(line: str = "filling", *, tick: int = 0, **changes: Any) -> dic
     planned = sum(category) - category[Category.PLANNED_DOWN]
     good = 9_712 + tick
     shift = TimeAccount(
-        tuple(category), planned, good + 148, good, 148,
+        tuple(category), planned, good + 148, good, 148, 0, 0,
         standard_total_ns=(good + 148) * 1_500_000_000, standard_good_ns=good * 1_500_000_000,
     )  # fmt: skip
     recent = TimeAccount(
-        (0, 280_000, 0, 0, 20_000, 0, 0, 0, 0, 0), 300_000, 178, 176, 2,
+        (0, 280_000, 0, 0, 20_000, 0, 0, 0, 0, 0, 0), 300_000, 178, 176, 2, 0, 0,
         standard_total_ns=178 * 1_500_000_000, standard_good_ns=176 * 1_500_000_000,
     )  # fmt: skip
     stops = [

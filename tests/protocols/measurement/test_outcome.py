@@ -114,7 +114,7 @@ def golden_windows(the_plan: Plan) -> list[Window]:
     for i, at in enumerate(range(the_plan.baseline.from_ms, the_plan.reporting.to_ms, HOUR_MS)):
         day, hour = divmod(i, 24)
         if not 6 <= hour < 22:
-            account = TimeAccount((0,) * 9 + (HOUR_MS,))
+            account = TimeAccount((0,) * 10 + (HOUR_MS,))
             out.append(Window(at, at + HOUR_MS, CalendarKind.NOT_SCHEDULED, "", "", "", account))
             continue
         wobble = (i * 7919 + day * 104_729) % 400_000
@@ -122,8 +122,8 @@ def golden_windows(the_plan: Plan) -> list[Window]:
         product = ("Dumpling 12", "Wonton 20")[day % 2]
         good = 4_000 + (wobble // 1_000) + (300 if at >= the_plan.reporting.from_ms else 0)
         cycle = CYCLES_NS[product]
-        category = (0, HOUR_MS - stopped, stopped // 2, stopped - stopped // 2, 0, 0, 0, 0, 0, 0)
-        account = TimeAccount(category, HOUR_MS, good + 9, good, 9, 0, 0, cycle * (good + 9), cycle * good)
+        category = (0, HOUR_MS - stopped, stopped // 2, stopped - stopped // 2, 0, 0, 0, 0, 0, 0, 0)
+        account = TimeAccount(category, HOUR_MS, good + 9, good, 9, 0, 0, 0, 0, cycle * (good + 9), cycle * good)
         shift = f"{day}/{'A' if hour < 14 else 'B'}"
         out.append(Window(at, at + HOUR_MS, CalendarKind.SCHEDULED, product, "", shift, account))
     return out
@@ -139,7 +139,7 @@ def test_a_window_counts_to_the_period_in_which_it_starts(the_plan: Plan) -> Non
     edge = the_plan.baseline.to_ms
 
     def at(start: int, end: int, good: int) -> Window:
-        account = TimeAccount((0, end - start) + (0,) * 8, end - start, good, good)
+        account = TimeAccount((0, end - start) + (0,) * 9, end - start, good, good)
         return Window(start, end, CalendarKind.SCHEDULED, "Wonton 20", "", "d/A", account)
 
     line = [
