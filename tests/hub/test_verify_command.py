@@ -11,6 +11,7 @@ import pytest
 
 from hub.verify import main
 from protocols.evidence import policy
+from protocols.evidence.bundle import read, records_file
 from tests.support.bundle import POLICY, Site, sample_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -24,9 +25,13 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return bundle, trust
 
 
-def changed(bundle: Path, at: int = 50_000) -> Path:
+def changed(bundle: Path, index: int = 24) -> Path:
+    """One bit in the middle of a record."""
     data = bytearray(bundle.read_bytes())
-    data[at] ^= 1
+    with bundle.open("rb") as file:
+        opened = read(file)
+        _, record = list(opened.records(records_file(opened.kids()[0])))[index]
+    data[data.index(record) + len(record) // 2] ^= 1
     bundle.write_bytes(data)
     return bundle
 

@@ -28,7 +28,7 @@ def theta(plan: Plan, period: Period, windows: Sequence[Window]) -> Fraction:
 
 def sums(period: Period, windows: Sequence[Window]) -> list[int]:
     """The account's integers, added one window at a time."""
-    out = [0] * 22
+    out = [0] * 27
     for window in windows:
         if period.from_ms <= window.start_ms < period.to_ms:
             for i, value in enumerate(window.account.as_ints()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from protocols.measurement.account import CalendarKind, TimeAccount, Window
+from protocols.measurement.account import CATEGORIES, CalendarKind, TimeAccount, Window
 from protocols.measurement.plan import Period, Plan
 
 HOUR_MS = 3_600_000
@@ -54,7 +54,7 @@ def windows(
             mood = 0.3 * mood + chance.gauss(0, 0.05)
         after = at >= the_plan.commissioning.from_ms
         if not 6 <= hour < 22:
-            category = [0] * len(Category)
+            category = [0] * CATEGORIES
             category[9] = length
             out.append(Window(at, at + length, CalendarKind.NOT_SCHEDULED, "", "", "", TimeAccount(tuple(category))))
             at += length
@@ -63,7 +63,7 @@ def windows(
         product = products[(day + (hour >= 14)) % len(products)]
         if new_product and after and day % 5 == 0:
             product = new_product
-        category = [0] * len(Category)
+        category = [0] * CATEGORIES
         blind = length if chance.random() < unknown else 0
         run = int((length - blind) * min(0.95, max(0.2, 0.70 + mood)))
         category[0], category[1] = blind, run
@@ -78,7 +78,17 @@ def windows(
         reject = sum(chance.random() < 0.02 for _ in range(min(total, 200)))
         good = total - reject
         account = TimeAccount(
-            tuple(category), length, total, good, reject, estimated, 0, cycle * total, cycle * good, 0, 3, 1, 1
+            tuple(category),
+            length,
+            total,
+            good,
+            reject,
+            estimated_count=estimated,
+            standard_total_ns=cycle * total,
+            standard_good_ns=cycle * good,
+            transition_count=3,
+            stop_count=1,
+            minor_stop_count=1,
         )
         out.append(Window(at, at + length, CalendarKind.SCHEDULED, product, "", shift, account))
         at += length

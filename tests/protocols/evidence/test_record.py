@@ -76,9 +76,9 @@ def windows(draw: st.DrawFn) -> tuple[Window, ...]:
             max(0, good + reject),
             good,
             reject,
-            *(draw(COUNTS) for _ in range(3)),
+            *(draw(COUNTS) for _ in range(5)),
             draw(st.integers(-(2**40), 2**62)),
-            *(draw(COUNTS) for _ in range(4)),
+            *(draw(COUNTS) for _ in range(6)),
         )
         texts = (draw(NAMES), draw(NAMES), draw(NAMES))
         rows.append(Window(at, at + length, draw(st.sampled_from(CalendarKind)), *texts, account))
@@ -285,7 +285,7 @@ def test_an_impossible_body_is_never_signed(body: Body) -> None:
 
 def test_a_late_reject_may_make_a_window_negative() -> None:
     account = TimeAccount(
-        (0, 60_000) + (0,) * 8, 60_000, total_count=0, good_count=-1, reject_count=1, standard_good_ns=-5
+        (0, 60_000) + (0,) * 9, 60_000, total_count=0, good_count=-1, reject_count=1, standard_good_ns=-5
     )
     one = Window(START_MS, START_MS + 60_000, CalendarKind.SCHEDULED, "", "", "", account)
     body = Measurement((LineStatement("filling", bytes(32), None, (one,)),))

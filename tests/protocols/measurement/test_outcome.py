@@ -228,7 +228,7 @@ def test_pieces_estimated_over_gaps_cannot_make_an_improvement(the_plan: Plan) -
     for i, window in enumerate(base):
         account = window.account
         if window.start_ms in the_plan.reporting and account.planned_ms and i % 21 == 0:
-            blind = (account.length_ms,) + (0,) * 9
+            blind = (account.length_ms,) + (0,) * 10
             account = replace(account, category_ms=blind, estimated_count=account.total_count)
         cheated.append(replace(window, account=account))
     found = outcome(replace(the_plan, minimum_effect_permille=0), {"filling": cheated})
