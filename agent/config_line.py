@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -234,7 +234,7 @@ def _states(table: Table) -> tuple[tuple[int, State], ...]:
 def _definition(table: Table) -> Definition:
     preset = PRESETS[table.choice("definition", tuple(PRESETS), "iso-22400-2")]
     stop_ms = table.scaled("minor_stop_s", preset.minor_stop_ms, 1000, 0, 3_600_000)
-    return Definition(preset.preset, preset.version, stop_ms, preset.minor_stop_in_performance)
+    return replace(preset, minor_stop_ms=stop_ms)
 
 
 def _source_words(source: Source, tags: tuple[Tag, ...], time_tag: ModbusTag | None) -> dict[str, str]:

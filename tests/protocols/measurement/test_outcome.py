@@ -129,10 +129,10 @@ def golden_windows(the_plan: Plan) -> list[Window]:
     return out
 
 
-GOLDEN_PLAN = "66af857978a6fdaa680549f6f161aefd3018d687a0b9e3bb7b4e5b72fefc528f"
+GOLDEN_PLAN = "71871664450f8145d29687318418d0a2399ed899d9574d353243035a74b1c60f"
 GOLDEN_CHANGE = 70_264
-GOLDEN_INTERVAL = (-26_927, 170_200)
-GOLDEN_DATA = "af0e255842107ca55e053c38c9cc333b49a129d3db70a78f59ba9c72f2dc5f10"
+GOLDEN_INTERVAL = (-25435, 164209)
+GOLDEN_DATA = "99b50181ce49424acdd65975a2e0525f4cc0d8b1a61c52a45e5bc3ca2d78fa69"
 
 
 def test_a_window_counts_to_the_period_in_which_it_starts(the_plan: Plan) -> None:
