@@ -1,17 +1,18 @@
-"""Shifts, breaks and holidays of a line, from the configuration.
+"""Shifts, breaks, holidays and planned stops of a line, from the configuration.
 
-Decides the keys of `[[line.shift]]` and refuses shifts that overlap. What a calendar means is decided in
-`protocols.measurement.calendar`.
+Decides the keys of `[[line.shift]]` and `[[line.planned_down]]`, and refuses shifts that overlap. What a calendar
+means is decided in `protocols.measurement.calendar`.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from agent.toml_table import Table
-from protocols.measurement.calendar import DAY_MINUTES, Calendar, Shift
+from protocols.measurement.calendar import DAY_MINUTES, Calendar, Shift, wall_ms
 
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -19,7 +20,7 @@ _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 def read_calendar(table: Table, timezone: str) -> Calendar:
     """The calendar in a line's table. Raises ConfigurationError."""
-    return Calendar(timezone, _shifts(table), _holidays(table))
+    return Calendar(timezone, _shifts(table), _holidays(table), _planned_downs(table, ZoneInfo(timezone)))
 
 
 def _shifts(table: Table) -> tuple[Shift, ...]:
@@ -71,6 +72,31 @@ def _holidays(table: Table) -> frozenset[str]:
     days = table.items("holidays", str, '["2026-12-25"]')
     mend = 'write: holidays = ["2026-12-25"]'
     return frozenset(table.parsed("holidays", day, date.fromisoformat, mend).isoformat() for day in days)
+
+
+def _planned_downs(table: Table, zone: ZoneInfo) -> tuple[tuple[int, int, str], ...]:
+    """Planned stops, in the order of time: the configuration's hash must not depend on the file's order."""
+    downs: list[tuple[int, int, str]] = []
+    for inner in table.tables("planned_down"):
+        from_ms, to_ms = (_instant_ms(inner, key, zone) for key in ("from", "to"))
+        words = inner.text("reason", example='"yearly service"')
+        if to_ms <= from_ms:
+            raise inner.wrong("to", "ends before it starts", "a time after `from`")
+        inner.done()
+        downs.append((from_ms, to_ms, words))
+    return tuple(sorted(downs))
+
+
+def _instant_ms(table: Table, key: str, zone: ZoneInfo) -> int:
+    text = table.text(key, example='"2026-12-24T12:00"')
+    mend = f'write: {key} = "2026-12-24T12:00" (the line\'s local time)'
+    moment = table.parsed(key, text, datetime.fromisoformat, mend)
+    # An hour that comes twice in autumn can be told apart with an offset: "2026-10-25T02:30+01:00".
+    return wall_ms(zone, moment) if moment.tzinfo is None else wall_ms(ZoneInfo("UTC"), _naive_utc(moment))
+
+
+def _naive_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _minute(table: Table, key: str, text: str) -> int:

@@ -2,10 +2,15 @@
 
 Decides where planned time begins and ends. Shifts are patterns in local time of an IANA zone; their instances are
 half-open intervals of UTC, so a day of 23 or 25 hours is simply shorter or longer.
+
+A wall-clock time stands for the first instant at which the local clock shows it or a later one. So a time that comes
+twice is its first coming, one that is skipped is the instant of the change, and patterns that do not overlap on the
+wall never overlap in time.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -48,15 +53,17 @@ class Segment:
 class Calendar:
     """Shifts of a line. Without any shift all time is scheduled, and a shift is a local calendar day.
 
-    `holidays`: business days ("2026-12-25") whose shifts are planned downtime.
+    `holidays`: business days ("2026-12-25") whose shifts are planned downtime. `planned_downs`: (from_ms, to_ms,
+    words), half-open, absolute: what of them lies inside a shift is planned downtime, outside they change nothing.
     """
 
     timezone: str
     shifts: tuple[Shift, ...] = ()
     holidays: frozenset[str] = frozenset()
+    planned_downs: tuple[tuple[int, int, str], ...] = ()
 
     def segments(self, start_ms: int, end_ms: int) -> list[Segment]:
-        """The stretches that tile [start_ms, end_ms), in order and without a hole."""
+        """The stretches that tile [start_ms, end_ms), in order and without a hole; neighbours differ."""
         out: list[Segment] = []
         at = start_ms
         for segment in self._instances(start_ms, end_ms):
@@ -64,11 +71,12 @@ class Calendar:
             if first >= last:
                 continue
             if first > at:
-                out.append(Segment(at, first, CalendarKind.NOT_SCHEDULED, ""))
-            out.append(Segment(first, last, segment.kind, segment.shift))
+                _append(out, Segment(at, first, CalendarKind.NOT_SCHEDULED, ""))
+            for part in self._parts(Segment(first, last, segment.kind, segment.shift)):
+                _append(out, part)
             at = last
         if at < end_ms:
-            out.append(Segment(at, end_ms, CalendarKind.NOT_SCHEDULED, ""))
+            _append(out, Segment(at, end_ms, CalendarKind.NOT_SCHEDULED, ""))
         return out
 
     def _instances(self, start_ms: int, end_ms: int) -> Iterator[Segment]:
@@ -80,9 +88,26 @@ class Calendar:
             yield from _day_segments(self, day)
             day += timedelta(days=1)
 
+    def _parts(self, segment: Segment) -> Iterator[Segment]:
+        """The segment, cut where a planned stop takes some of it. They may overlap, and need no order."""
+        if segment.kind is not CalendarKind.SCHEDULED:
+            yield segment
+            return
+        at = segment.start_ms
+        for from_ms, to_ms, _ in sorted(self.planned_downs):
+            first, last = max(from_ms, at), min(to_ms, segment.end_ms)
+            if first < last:
+                if at < first:
+                    yield Segment(at, first, segment.kind, segment.shift)
+                yield Segment(first, last, CalendarKind.PLANNED_DOWN, segment.shift)
+                at = last
+        if at < segment.end_ms:
+            yield Segment(at, segment.end_ms, segment.kind, segment.shift)
+
     def to_data(self) -> dict[str, Any]:
         return {
             "holidays": sorted(self.holidays),
+            "planned_downs": [list(down) for down in sorted(self.planned_downs)],
             "shifts": [
                 {
                     "breaks": [list(pause) for pause in shift.breaks],
@@ -112,18 +137,37 @@ class Calendar:
                 for shift in data["shifts"]
             ),
             frozenset(data["holidays"]),
+            tuple((from_ms, to_ms, words) for from_ms, to_ms, words in data["planned_downs"]),
         )
 
 
 def local_ms(zone: ZoneInfo, day: date, minute: int) -> int:
-    """The UTC milliseconds of a wall-clock minute, counted from local midnight of `day`.
+    """The UTC milliseconds of a wall-clock minute, counted from local midnight of `day`; may lie past that day."""
+    return wall_ms(zone, datetime.combine(day, time()) + timedelta(minutes=minute))
 
-    A time that the spring change skips is read as the instant of the change would have it (PEP 495, fold=0).
-    """
-    wall = datetime.combine(day + timedelta(days=minute // DAY_MINUTES), time()) + timedelta(
-        minutes=minute % DAY_MINUTES
-    )
-    return round((wall.replace(tzinfo=zone) - _EPOCH) / timedelta(milliseconds=1))
+
+def wall_ms(zone: ZoneInfo, wall: datetime) -> int:
+    """The UTC milliseconds of the first instant at which the clock of `zone` shows `wall` (naive) or later."""
+    before, after = (wall.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta() for fold in (0, 1))
+    instant = wall.replace(tzinfo=UTC) - before
+    if before < after:  # PEP 495: only of a skipped time is the first reading's offset the smaller one
+        instant = _change(zone, wall.replace(tzinfo=UTC, microsecond=0) - after, instant)
+    return (instant - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _change(zone: ZoneInfo, low: datetime, high: datetime) -> datetime:
+    """The instant in (low, high] at which the zone's offset changes. IANA's changes are at whole seconds."""
+    old = low.astimezone(zone).utcoffset()
+    seconds = range(1, (high - low) // timedelta(seconds=1) + 1)
+    first = bisect_left(seconds, True, key=lambda s: (low + timedelta(seconds=s)).astimezone(zone).utcoffset() != old)
+    return low + timedelta(seconds=first + 1)
+
+
+def _append(segments: list[Segment], segment: Segment) -> None:
+    """Adds a segment that begins where the last one ended; taken together with it where nothing changes."""
+    if segments and (segments[-1].kind, segments[-1].shift) == (segment.kind, segment.shift):
+        segment = Segment(segments.pop().start_ms, segment.end_ms, segment.kind, segment.shift)
+    segments.append(segment)
 
 
 @lru_cache(maxsize=4096)
