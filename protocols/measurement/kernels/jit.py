@@ -1,27 +1,97 @@
-"""The one policy by which a kernel is compiled.
+"""The one policy by which a kernel is compiled, kept and called.
 
-Decides compiled or not, and how. A kernel's source is plain Python over arrays and integers; it gives the same
-integers either way. No fastmath, and nothing in parallel inside a kernel: lines run beside each other instead.
-`LINETALLY_JIT=off` runs the same source uncompiled, for a gateway with little memory.
+Decides compiled or not, and where machine code is kept. A kernel's source is plain Python over arrays and integers;
+it gives the same integers either way. No fastmath, and nothing in parallel inside a kernel: lines run beside each
+other instead (a compiled kernel lets go of the GIL).
+
+numba is imported only to compile. Its own cache needs 0.5 to 0.7 s and 40 MB to start again, nearly all of it for
+importing the compiler; here the finished object code is kept as a file, and llvmlite alone puts it into memory.
+The folder's name is a hash of everything that the code depends on, so that another build, CPU or version of numba
+never meets it. The check in `check` still stands between a file and its use.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
+
+import numpy as np
+
+from protocols.measurement.kernels import machine_code
 
 F = TypeVar("F", bound=Callable[..., object])
 
-ENABLED: Final = os.environ.get("LINETALLY_JIT", "on") != "off"
+_log: Final = logging.getLogger(__name__)
+_mode: dict[str, bool] = {"on": os.environ.get("LINETALLY_JIT", "on") != "off"}
+
+
+def enabled() -> bool:
+    """Whether kernels run compiled."""
+    return _mode["on"]
+
+
+def switch_off(reason: str = "") -> None:
+    """From now on kernels run uncompiled; a `reason` is logged, since it costs some hundred times the time."""
+    if _mode["on"] and reason:
+        _log.warning("kernels run uncompiled: %s", reason)
+    _mode["on"] = False
+
+
+class Kernel:
+    """One kernel: compiled for the argument types that it is called with, or its Python form where `enabled` is not.
+
+    Arguments are C-contiguous arrays and integers; the result is None, an integer or a tuple of integers.
+    Raises TypeError for other arguments.
+    """
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.py_func = function
+        self.__name__, self.__doc__ = function.__name__, function.__doc__
+        self.__module__, self.__qualname__ = function.__module__, function.__qualname__
+        self._dispatcher: Any = None
+        self._entries: dict[tuple[machine_code.ArgumentType, ...], machine_code.Entry] = {}
+
+    def __call__(self, *args: Any) -> object:
+        if not _mode["on"]:
+            return self.py_func(*args)
+        flat: list[int] = []
+        spec: list[machine_code.ArgumentType] = []
+        for arg in args:
+            if isinstance(arg, np.ndarray):
+                if not arg.flags.c_contiguous:
+                    raise TypeError(f"{self.__name__} takes contiguous arrays")
+                spec.append((arg.dtype.char, arg.ndim))
+                flat.append(id(arg))
+            else:
+                spec.append(None)
+                flat.append(arg)
+        entry = self._entries.get(tuple(spec))
+        if entry is None:
+            try:
+                entry = machine_code.entry(self, spec)
+            except (ImportError, OSError, machine_code.Unusable) as error:
+                switch_off(str(error))
+                return self.py_func(*args)
+            self._entries[tuple(spec)] = entry
+        return entry.call(flat)
+
+    @property
+    def dispatcher(self) -> Any:
+        """numba's form of this kernel, for compiling; imports numba."""
+        if self._dispatcher is None:
+            import numba
+
+            self._dispatcher = numba.njit(nogil=True, error_model="numpy")(self.py_func)
+        return self._dispatcher
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba's `typeof` asks for, so that one kernel can call another."""
+        return self.dispatcher._numba_type_
 
 
 def kernel(function: F) -> F:
-    """`function`, compiled by numba on its first call; its Python form stays reachable as `.py_func`."""
-    if not ENABLED:
-        function.py_func = function  # type: ignore[attr-defined]
-        return function
-    import numba
-
-    compiled: F = numba.njit(nogil=True, cache=False, error_model="numpy")(function)
-    return compiled
+    """`function` under this policy; its Python form stays reachable as `.py_func`."""
+    return cast(F, Kernel(function))
