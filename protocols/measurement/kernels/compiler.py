@@ -1,0 +1,114 @@
+"""From a kernel's source to object code that needs neither numba nor Python.
+
+Decides what may be in such code: loads, stores, arithmetic, and what every C library has. A kernel that allocates
+memory or raises is refused. Imported only when a kernel has no machine code yet.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from protocols.measurement.kernels.machine_code import ARRAY_DATA, ARRAY_DIMENSIONS, Spec, Unusable, target_machine
+
+if TYPE_CHECKING:
+    from protocols.measurement.kernels.jit import Kernel
+
+_KNOWN: Final = frozenset({"memset", "memcpy", "memmove"})
+# numba counts references of arrays; those that come in here have no counter, and so none is ever let go.
+_NEVER: Final = """
+declare void @llvm.trap()
+define void @NRT_MemInfo_call_dtor(ptr %0) {
+  call void @llvm.trap()
+  unreachable
+}
+"""
+
+
+def compile_kernel(kernel: Kernel, spec: Spec, name: str) -> bytes:
+    """Object code with one symbol `name`, after a byte that tells the number of results."""
+    llvm: Any = importlib.import_module("llvmlite.binding")
+
+    numba: Any = importlib.import_module("numba")
+    types = numba.types
+
+    load, pointer_to = _intrinsics()
+    scope: dict[str, Any] = {"carray": numba.carray, "f": kernel.dispatcher, "load": load}
+    source = []
+    for i, part in enumerate(spec):
+        if part is None:
+            continue
+        kind, dimensions = part
+        scope[f"pointer{i}"] = pointer_to(getattr(types, np.dtype(kind).name))
+        sizes = "".join(f"load(load(a{i} + {ARRAY_DIMENSIONS}) + {8 * d})," for d in range(dimensions))
+        source.append(f"    b{i} = carray(pointer{i}(load(a{i} + {ARRAY_DATA})), ({sizes}))")
+    results = _result_count(kernel, spec)
+    target = {0: "", 1: "out[0] = "}.get(results, ", ".join(f"out[{i}]" for i in range(results)) + " = ")
+    names = ", ".join(f"a{i}" if part is None else f"b{i}" for i, part in enumerate(spec))
+    source.append(f"    {target}f({names})")
+    parameters = "".join(f"a{i}, " for i in range(len(spec)))
+    text = f"def {name}({parameters}out):\n" + "\n".join(source) + "\n"
+    exec(compile(text, f"<entry of {kernel.__name__}>", "exec"), scope)  # noqa: S102 - text is made of names above
+    made = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(scope[name])
+    arguments = (*[types.int64] * len(spec), types.CPointer(types.int64))
+    made.compile(arguments)
+    overload = made.overloads[arguments]
+    module = llvm.parse_assembly(overload.library.get_llvm_str())
+    module.get_function(overload.fndesc.llvm_func_name).name = name
+    if "NRT_MemInfo_call_dtor" in _undefined(module):
+        module.link_in(llvm.parse_assembly(_NEVER))
+    code: bytes = target_machine().emit_object(module)
+    strangers = _undefined(module) - _KNOWN
+    if strangers:
+        raise Unusable(f"{kernel.__name__} calls {', '.join(sorted(strangers))}, which only numba can give")
+    return bytes([results]) + code
+
+
+def _undefined(module: Any) -> set[str]:
+    """What the code calls and does not hold, other than LLVM's own."""
+    declared = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
+    text = str(module)
+    return {name for name in declared if text.count(f"@{name}(") > 1}
+
+
+def _intrinsics() -> tuple[Any, Any]:
+    """(the word at an address, a maker of casts from an address to a pointer), as numba's intrinsics."""
+    ir: Any = importlib.import_module("llvmlite.ir")
+
+    numba: Any = importlib.import_module("numba")
+    types = numba.types
+    intrinsic = numba.extending.intrinsic
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load(_context: Any, _address: Any) -> Any:
+        def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
+
+        return types.int64(types.int64), code
+
+    def pointer_to(dtype: Any) -> Any:
+        @intrinsic  # type: ignore[untyped-decorator]
+        def pointer(_context: Any, _address: Any) -> Any:
+            def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+            return types.CPointer(dtype)(types.int64), code
+
+        return pointer
+
+    return load, pointer_to
+
+
+def _result_count(kernel: Kernel, spec: Spec) -> int:
+    types: Any = importlib.import_module("numba").types
+
+    signature = tuple(
+        types.int64 if part is None else types.Array(getattr(types, np.dtype(part[0]).name), part[1], "C")
+        for part in spec
+    )
+    result = kernel.dispatcher.compile(signature) and kernel.dispatcher.overloads[signature].signature.return_type
+    if isinstance(result, types.BaseTuple):
+        return len(result)
+    return 0 if result == types.none else 1
