@@ -1,7 +1,7 @@
 """What a record can say: one dataclass for each type, and its wire form.
 
-Decides the schema of each body. The measurement's rows are in `statement`; configurations and plans are data of
-`protocols.measurement`, carried here as they are.
+Decides the schema of each body. The measurement's rows are in `statement`, amendments in `amendment`; configurations
+and plans are data of `protocols.measurement`, carried here as they are.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from protocols.errors import Malformed
+from protocols.evidence.amendment import amendment_from_wire, amendment_to_wire
 from protocols.evidence.cose import KID_LENGTH, Kid
 from protocols.evidence.fields import as_bytes, as_id, as_ids, as_int, as_list, as_map, as_text, as_time_ms
 from protocols.evidence.keys import PUBLIC_KEY_LENGTH, SIGNATURE_LENGTH
 from protocols.evidence.statement import LineStatement, lines_from_wire, lines_to_wire
+from protocols.measurement.revisions import Amendment
 
 
 class RecordType(StrEnum):
@@ -25,6 +27,7 @@ class RecordType(StrEnum):
     CONFIG = "config"
     GAP = "gap"
     HEARTBEAT = "heartbeat"
+    AMENDMENT = "amendment"
     PLAN = "plan"
     ENROL = "enrol"
     ROTATE = "rotate"
@@ -104,13 +107,16 @@ class Revocation:
     reason: str
 
 
-Body: TypeAlias = Measurement | Configurations | Gap | Heartbeat | PlanStatement | Enrolment | Rotation | Revocation
+Body: TypeAlias = (
+    Measurement | Configurations | Gap | Heartbeat | Amendment | PlanStatement | Enrolment | Rotation | Revocation
+)
 
 _TYPES: Final[dict[type[Body], RecordType]] = {
     Measurement: RecordType.MEASUREMENT,
     Configurations: RecordType.CONFIG,
     Gap: RecordType.GAP,
     Heartbeat: RecordType.HEARTBEAT,
+    Amendment: RecordType.AMENDMENT,
     PlanStatement: RecordType.PLAN,
     Enrolment: RecordType.ENROL,
     Rotation: RecordType.ROTATE,
@@ -135,6 +141,8 @@ def body_to_wire(body: Body, start_ms: int) -> object:
             return [body.line_id, body.from_ms, body.to_ms, body.reason]
         case Heartbeat():
             return {}
+        case Amendment():
+            return amendment_to_wire(body)
         case PlanStatement(plan):
             return plan
         case Enrolment():
@@ -159,6 +167,8 @@ def body_from_wire(type_name: object, value: object, start_ms: int, end_ms: int)
         case RecordType.HEARTBEAT:
             as_map(value, "body", frozenset())
             return Heartbeat()
+        case RecordType.AMENDMENT:
+            return amendment_from_wire(value)
         case RecordType.PLAN:
             return PlanStatement(_text_keyed(value, "body"))
         case RecordType.ENROL:

@@ -36,9 +36,10 @@ from protocols.evidence.bodies import (
 from protocols.evidence.cose import Kid
 from protocols.evidence.fields import as_bytes, as_int, as_list, as_map, as_optional_int, as_text, as_time_ms
 from protocols.evidence.statement import LineStatement, RawCommitment
+from protocols.measurement.revisions import Amendment
 
 __all__ = [
-    "CONTENT_TYPE", "MAX_BYTES", "NO_PREVIOUS", "ROOT_TYPES", "VERSION", "Body", "CheckpointSeen", "Clock",
+    "CONTENT_TYPE", "MAX_BYTES", "NO_PREVIOUS", "ROOT_TYPES", "VERSION", "Amendment", "Body", "CheckpointSeen", "Clock",
     "Configurations", "Enrolment", "Gap", "Heartbeat", "LineStatement", "Measurement", "PlanStatement", "RawCommitment",
     "Record", "RecordHash", "RecordType", "Revocation", "Rotation", "SignedRecord", "decode_record", "encode_record",
     "fits", "record_hash", "sign_record",

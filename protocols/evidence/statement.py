@@ -36,9 +36,10 @@ _TIMES = slice(_HEAD, _HEAD + CATEGORIES)
 _PLANNED, _TOTAL, _GOOD, _REJECT = range(_HEAD + CATEGORIES, _HEAD + CATEGORIES + 4)
 # A reject that is counted in a later window than its piece makes that window's good count smaller, even negative:
 # sums over windows stay exact, and nothing is clamped. Only these may be below zero.
-_MAY_BE_NEGATIVE: Final = frozenset(
-    _HEAD + ACCOUNT_FIELDS.index(name) for name in ("good_count", "reject_count", "standard_good_ns")
+ACCOUNT_MAY_BE_NEGATIVE: Final = frozenset(
+    map(ACCOUNT_FIELDS.index, ("good_count", "reject_count", "standard_good_ns"))
 )
+_MAY_BE_NEGATIVE: Final = frozenset(_HEAD + index for index in ACCOUNT_MAY_BE_NEGATIVE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,363 @@
+"""Revisions: what came late, and what it changes in windows that are signed already.
+
+Decides when an amendment has an effect, and the version of a window. A window is provisional (0) while only live
+messages show it, final (1) as its gateway signed it, and restated (2 and up) by amendments, each of which states the
+old value and the new one. Nothing is overwritten: what was measured stays in the log, and the delta is known.
+
+An amendment counts only for windows of its own key's chain. So each window has one author, and the order of its
+amendments is the order of that chain: the hub and an offline auditor cannot come to different ends. Each change stands
+or falls by itself; one that contradicts what stands is kept, told, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from protocols.errors import Refused
+from protocols.measurement.account import ACCOUNT_FIELDS, TimeAccount, Window
+
+FINAL: Final = 1
+"""The version of a window as it was first signed."""
+
+
+class AmendmentKind(StrEnum):
+    """What an amendment may change; the value is the wire name."""
+
+    REASON = "reason"  # the reason code of one stop
+    REJECT = "reject"  # good and reject counts, restated to the lot that was made then
+    WINDOW = "window"  # any integers of a window's account
+
+
+class WindowState(StrEnum):
+    PROVISIONAL = "provisional"
+    FINAL = "final"
+    RESTATED = "restated"
+
+    @classmethod
+    def of(cls, version: int) -> WindowState:
+        return (cls.PROVISIONAL, cls.FINAL)[version] if version <= FINAL else cls.RESTATED
+
+
+class FieldChange(NamedTuple):
+    """`field`: index into ACCOUNT_FIELDS."""
+
+    field: int
+    old: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowChange:
+    """New integers for the window [start_ms, end_ms) that this chain's record `sequence` stated; fields ascending."""
+
+    start_ms: int
+    end_ms: int
+    sequence: int
+    fields: tuple[FieldChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonChange:
+    """The reason of the stop that began at `stop_ms`. `old` is "" for a stop that had none."""
+
+    stop_ms: int
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """What one person changes of one line, and why. Windows in order of time, each once."""
+
+    line_id: str
+    kind: AmendmentKind
+    change: ReasonChange | tuple[WindowChange, ...]
+    who: str
+    why: str
+
+
+REJECT_FIELDS: Final = frozenset(
+    map(
+        ACCOUNT_FIELDS.index, ("good_count", "reject_count", "startup_reject_count", "rework_count", "standard_good_ns")
+    )
+)
+"""What an amendment of kind REJECT may change: never a time, and never how many pieces were made."""
+
+
+class Source(NamedTuple):
+    """Which record said it: the 8-byte id of the key that signed it, and its sequence in that key's chain."""
+
+    key_id: bytes
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Included:
+    """An amendment in a report, or the part of it that touches the report's periods.
+
+    `versions`: of each window of the change, after it; 0 where `refusals` says why it has no effect. A change of a
+    reason has one refusal ("" for none) and no version.
+    """
+
+    source: Source
+    amendment: Amendment
+    versions: tuple[int, ...]
+    refusals: tuple[str, ...]
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data for report.json."""
+        amendment = self.amendment
+        data: dict[str, Any] = {
+            "key_id": self.source.key_id.hex(),
+            "kind": amendment.kind.value,
+            "line_id": amendment.line_id,
+            "refusals": list(self.refusals),
+            "sequence": self.source.sequence,
+            "who": amendment.who,
+            "why": amendment.why,
+        }
+        if isinstance(amendment.change, ReasonChange):
+            return data | {"stop": [amendment.change.stop_ms, amendment.change.old, amendment.change.new]}
+        windows = [
+            [w.start_ms, w.end_ms, w.sequence, version, [[ACCOUNT_FIELDS[f], old, new] for f, old, new in w.fields]]
+            for w, version in zip(amendment.change, self.versions, strict=True)
+        ]
+        return data | {"windows": windows}
+
+
+def restated(account: TimeAccount, kind: AmendmentKind, fields: Iterable[FieldChange]) -> TimeAccount:
+    """The account with the change made.
+
+    Raises Refused: "old-value" when the account does not hold the old values, "not-allowed" for a field that the kind
+    may not change, "impossible" when what held of the sums would hold no longer.
+    """
+    ints = list(account.as_ints())
+    for index, old, new in fields:
+        if kind is AmendmentKind.REJECT and index not in REJECT_FIELDS:
+            raise Refused("not-allowed", f"late rejects cannot change {ACCOUNT_FIELDS[index]}")
+        if ints[index] != old:
+            raise Refused("old-value", f"{ACCOUNT_FIELDS[index]} stands at {ints[index]}, not at {old}")
+        ints[index] = new
+    changed = TimeAccount.from_ints(ints)
+    for words, holds in _RULES:
+        if holds(account) and not holds(changed):
+            raise Refused("impossible", words)
+    if changed.length_ms != account.length_ms:
+        raise Refused("impossible", f"the categories would add up to {changed.length_ms} ms, not {account.length_ms}")
+    if changed.good_count < min(0, account.good_count):
+        raise Refused("impossible", f"{changed.reject_count} rejects of {changed.total_count} pieces")
+    return changed
+
+
+_RULES: Final[tuple[tuple[str, Callable[[TimeAccount], bool]], ...]] = (
+    ("good + reject would not be the total", lambda a: a.good_count + a.reject_count == a.total_count),
+    ("more good pieces than were made", lambda a: a.good_count <= a.total_count),
+    ("more start-up rejects than rejects", lambda a: a.startup_reject_count <= a.reject_count),
+    ("planned time would be longer than the window", lambda a: a.planned_ms <= a.length_ms),
+    # A window is of one product, so both standard times are its ideal cycle times the pieces.
+    (
+        "the good pieces' standard time would not be theirs",
+        lambda a: a.standard_good_ns * a.total_count == a.standard_total_ns * a.good_count,
+    ),
+)
+
+
+@dataclass(slots=True)
+class LineRevisions:
+    """The windows of one line as they stand, and what was amended in them.
+
+    `windows` ascend in time and never overlap. `counts` tells which times matter to the caller (a report's periods):
+    windows and stops that begin at other times are not kept, and changes of them are passed over.
+    """
+
+    line_id: str
+    counts: Callable[[int], bool] = lambda start_ms: True
+    windows: list[Window] = field(default_factory=list)
+    included: list[Included] = field(default_factory=list)
+    _statements: list[tuple[int, Source]] = field(default_factory=list)  # from this time on, this record's windows
+    _measured: dict[int, TimeAccount] = field(default_factory=dict)  # by start, of the restated windows
+    _versions: dict[int, int] = field(default_factory=dict)
+    _reasons: dict[tuple[bytes, int], str] = field(default_factory=dict)
+
+    def add(self, windows: Iterable[Window], source: Source) -> None:
+        """Windows that a record states. The caller has checked that they begin after all that are here."""
+        fresh = [window for window in windows if self.counts(window.start_ms)]
+        if fresh:
+            self._statements.append((fresh[0].start_ms, source))
+            self.windows += fresh
+
+    def version(self, start_ms: int) -> int:
+        """Of the window that begins at `start_ms`."""
+        return self._versions.get(start_ms, FINAL)
+
+    def delta(self, window: Window) -> tuple[int, ...]:
+        """What stands less what was measured, integer by integer."""
+        measured = self._measured.get(window.start_ms, window.account)
+        return tuple(a - b for a, b in zip(window.account.as_ints(), measured.as_ints(), strict=True))
+
+    def reason(self, key_id: bytes, stop_ms: int) -> str | None:
+        """The amended reason of a stop; None where no amendment gave it one."""
+        return self._reasons.get((key_id, stop_ms))
+
+    def amend(self, amendment: Amendment, source: Source) -> Included | None:
+        """Takes an amendment in; None if nothing of it counts here. Never raises: see `Included.refusals`."""
+        change = amendment.change
+        if isinstance(change, ReasonChange):
+            if not self.counts(change.stop_ms):
+                return None
+            found = Included(source, amendment, (), (_refusal(partial(self._amend_reason, change, source.key_id)),))
+        else:
+            windows = tuple(each for each in change if self.counts(each.start_ms))
+            if not windows:
+                return None
+            refusals = tuple(_refusal(partial(self._amend_window, amendment.kind, w, source)) for w in windows)
+            versions = tuple(
+                0 if refusal else self.version(w.start_ms) for w, refusal in zip(windows, refusals, strict=True)
+            )
+            found = Included(source, replace(amendment, change=windows), versions, refusals)
+        self.included.append(found)
+        return found
+
+    def _amend_reason(self, change: ReasonChange, key_id: bytes) -> None:
+        place, source = self._place(change.stop_ms)
+        if place is None or source is None or source.key_id != key_id:
+            raise Refused("unknown-window", f"no window of this gateway holds the time {change.stop_ms}")
+        refuse_other_reason(self._reasons.get((key_id, change.stop_ms)), change)
+        self._reasons[key_id, change.stop_ms] = change.new
+
+    def _amend_window(self, kind: AmendmentKind, change: WindowChange, source: Source) -> None:
+        place, stated = self._place(change.start_ms)
+        window = None if place is None else self.windows[place]
+        asked = (change.start_ms, change.end_ms, Source(source.key_id, change.sequence))
+        if window is None or (window.start_ms, window.end_ms, stated) != asked:
+            words = f"record {change.sequence} of this gateway states no window [{change.start_ms}, {change.end_ms})"
+            raise Refused("unknown-window", words)
+        assert place is not None
+        account = restated(window.account, kind, change.fields)
+        self._measured.setdefault(window.start_ms, window.account)
+        self._versions[window.start_ms] = self.version(window.start_ms) + 1
+        self.windows[place] = replace(window, account=account)
+
+    def _place(self, at_ms: int) -> tuple[int | None, Source | None]:
+        """Where in `windows` the window that holds `at_ms` is, and which record states it."""
+        place = bisect_right(self.windows, at_ms, key=lambda window: window.start_ms) - 1
+        if place < 0 or self.windows[place].end_ms <= at_ms:
+            return None, None
+        of = bisect_right(self._statements, at_ms, key=lambda statement: statement[0]) - 1
+        return place, self._statements[of][1]
+
+
+def refuse_other_reason(stands: str | None, change: ReasonChange) -> None:
+    """Raises Refused unless the stop's reason is the old one; the first amendment says itself what it was."""
+    if stands is not None and stands != change.old:
+        raise Refused("old-value", f'the reason stands at "{stands}", not at "{change.old}"')
+
+
+def _refusal(change: Callable[[], None]) -> str:
+    try:
+        change()
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+class Stated(NamedTuple):
+    """A window, and the sequence of the record that states it."""
+
+    window: Window
+    sequence: int
+
+
+def apply(
+    windows: Mapping[str, Sequence[Stated]], amendments: Iterable[tuple[int, Amendment]]
+) -> dict[str, LineRevisions]:
+    """One chain's windows, by line, with its (sequence, amendment) pairs made: versions and deltas are known then.
+
+    Raises Refused at the first amendment that would have no effect, "unknown-line" for a line without windows.
+    """
+    lines = {line_id: LineRevisions(line_id) for line_id in windows}
+    for line_id, stated in windows.items():
+        for window, sequence in sorted(stated, key=lambda each: each.window.start_ms):
+            lines[line_id].add([window], Source(b"", sequence))
+    for sequence, amendment in amendments:
+        if amendment.line_id not in lines:
+            raise Refused("unknown-line", f"there are no windows of a line {amendment.line_id}")
+        included = lines[amendment.line_id].amend(amendment, Source(b"", sequence))
+        assert included is not None
+        if refusal := next(filter(None, included.refusals), ""):
+            raise Refused("no-effect", refusal)
+    return lines
+
+
+def late_rejects(made: Sequence[Stated], count: int, counted: Sequence[Stated] = ()) -> tuple[WindowChange, ...]:
+    """`count` rejects of the lot that was made in the windows `made`, found later; negative for pieces found good.
+
+    They are shared out over the lot by its good pieces (by its rejects, if negative), and taken off the windows
+    `counted` in which the reject counter saw them, if it did: the view at inspection becomes the view of the lot.
+    Largest remainders, the earlier window first. Raises Refused when the windows do not hold so many.
+    """
+    added: dict[int, int] = {}
+    lot = [stated.window.account for stated in made]
+    if count < 0:
+        if counted:
+            raise Refused("not-allowed", "pieces found good were not counted anywhere else: name the lot alone")
+        shares = [-share for share in _shared(-count, [account.reject_count for account in lot], "rejects of the lot")]
+    else:
+        shares = _shared(count, [account.good_count for account in lot], "good pieces of the lot")
+    for stated, share in zip(made, shares, strict=True):
+        added[stated.window.start_ms] = share
+    if counted:
+        rejects = [stated.window.account.reject_count for stated in counted]
+        for stated, share in zip(counted, _shared(count, rejects, "rejects where they were counted"), strict=True):
+            added[stated.window.start_ms] = added.get(stated.window.start_ms, 0) - share
+    windows = {stated.window.start_ms: stated for stated in (*made, *counted)}
+    return tuple(_moved(windows[start], pieces) for start, pieces in sorted(added.items()) if pieces)
+
+
+def _moved(stated: Stated, pieces: int) -> WindowChange:
+    """The window with `pieces` more rejects and as many fewer good ones."""
+    window, account = stated.window, stated.window.account
+    pieces_in_all, standard = account.total_count, account.standard_total_ns
+    if not pieces_in_all:
+        pieces_in_all, standard = account.good_count, account.standard_good_ns
+    ideal_ns = standard // pieces_in_all if pieces_in_all else 0
+    changes = (
+        ("good_count", account.good_count, account.good_count - pieces),
+        ("reject_count", account.reject_count, account.reject_count + pieces),
+        ("standard_good_ns", account.standard_good_ns, account.standard_good_ns - ideal_ns * pieces),
+    )
+    fields = tuple(FieldChange(ACCOUNT_FIELDS.index(name), old, new) for name, old, new in changes if old != new)
+    return WindowChange(window.start_ms, window.end_ms, stated.sequence, fields)
+
+
+def _shared(count: int, weights: Sequence[int], words: str) -> list[int]:
+    """`count` (0 or more) in whole parts, proportional to the weights above 0 and none above its weight."""
+    positive = [max(weight, 0) for weight in weights]
+    whole = sum(positive)
+    if count > whole:
+        raise Refused("too-many", f"{count} pieces, but there are only {whole} {words}")
+    if not count:
+        return [0] * len(positive)
+    parts = [count * weight // whole for weight in positive]
+    order = sorted(range(len(parts)), key=lambda i: (-(count * positive[i] % whole), i))
+    for i in order[: count - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+def as_counted(account: TimeAccount, included: Iterable[Included], counts: Callable[[int], bool]) -> TimeAccount:
+    """The sums without the effect of the amendments of windows that begin at times that `counts`: as first signed."""
+    ints = list(account.as_ints())
+    for each in included:
+        if isinstance(each.amendment.change, ReasonChange):
+            continue
+        for change, refusal in zip(each.amendment.change, each.refusals, strict=True):
+            if not refusal and counts(change.start_ms):
+                for index, old, new in change.fields:
+                    ints[index] -= new - old
+    return TimeAccount.from_ints(ints)
