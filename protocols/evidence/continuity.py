@@ -6,7 +6,8 @@ overlap would count time and pieces twice, and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from protocols.errors import Unverified
@@ -14,6 +15,7 @@ from protocols.evidence.record import Gap
 from protocols.evidence.verdict import Coverage, GapFound, GapKind
 from protocols.measurement.account import Window
 from protocols.measurement.plan import Period
+from protocols.measurement.revisions import LineRevisions, Source
 
 
 @dataclass(slots=True)
@@ -21,22 +23,29 @@ class LineTime:
     """The windows of one line within the periods of a plan, as they come, in order of time.
 
     `periods`: by name, apart from each other and in order. A window belongs to the period in which it starts;
-    `windows` has those of each period, and the others are only checked.
+    `revisions` has those of all periods as they stand amended, and the others are only checked.
     """
 
     line_id: str
     periods: Mapping[str, Period]
-    windows: dict[str, list[Window]] = field(init=False)
+    revisions: LineRevisions = field(init=False)
     gaps: list[Gap] = field(default_factory=list)
     end_ms: int | None = None
 
     def __post_init__(self) -> None:
-        self.windows = {name: [] for name in self.periods}
+        self.revisions = LineRevisions(self.line_id, self._counts)
 
-    def of_all_periods(self) -> list[Window]:
-        return [window for windows in self.windows.values() for window in windows]
+    def _counts(self, start_ms: int) -> bool:
+        return any(start_ms in period for period in self.periods.values())
 
-    def add(self, windows: Iterable[Window]) -> None:
+    def _windows(self, period: Period) -> list[Window]:
+        windows = self.revisions.windows
+        first, last = (
+            bisect_left(windows, edge, key=lambda window: window.start_ms) for edge in (period.from_ms, period.to_ms)
+        )
+        return windows[first:last]
+
+    def add(self, windows: Sequence[Window], source: Source) -> None:
         """Raises Unverified if a window begins before the last one ended."""
         for window in windows:
             if self.end_ms is not None and window.start_ms < self.end_ms:
@@ -45,25 +54,24 @@ class LineTime:
                     f"but the one before ends at {self.end_ms} ms: time would count twice"
                 )
             self.end_ms = window.end_ms
-            for name, period in self.periods.items():
-                if period.from_ms <= window.start_ms < period.to_ms:
-                    self.windows[name].append(window)
+        self.revisions.add(windows, source)
 
     def coverage(self) -> list[Coverage]:
         """One for each period."""
         found = []
         for name, period in self.periods.items():
-            recorded = sum(window.length_ms for window in self.windows[name])
-            unknown = sum(window.account.unknown_ms for window in self.windows[name])
+            windows = self._windows(period)
+            recorded = sum(window.length_ms for window in windows)
+            unknown = sum(window.account.unknown_ms for window in windows)
             found.append(Coverage(self.line_id, name, period.from_ms, period.to_ms, recorded, recorded - unknown))
         return found
 
     def found_gaps(self) -> list[GapFound]:
         """Holes and unobserved stretches of every period, in order of time, with the signed reasons."""
         found: list[GapFound] = []
-        for name, period in self.periods.items():
+        for period in self.periods.values():
             at = period.from_ms
-            for window in self.windows[name]:
+            for window in self._windows(period):
                 if window.start_ms > at:
                     found.append(self._gap(at, window.start_ms, window.start_ms - at, GapKind.NO_RECORD))
                 if window.account.unknown_ms:

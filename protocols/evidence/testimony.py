@@ -20,6 +20,7 @@ from protocols.evidence.keys import load_public_key
 from protocols.evidence.proof_plan import DAY_MS
 from protocols.evidence.record import (
     ROOT_TYPES,
+    Amendment,
     Configurations,
     Gap,
     LineStatement,
@@ -30,6 +31,7 @@ from protocols.evidence.record import (
 from protocols.evidence.verdict import Step
 from protocols.measurement.definition import data_hash
 from protocols.measurement.plan import Plan
+from protocols.measurement.revisions import Included, Source
 
 
 @dataclass(slots=True)
@@ -54,6 +56,12 @@ class Testimony:
     @property
     def plan(self) -> Plan:
         return self.registered.plan
+
+    @property
+    def amendments(self) -> list[Included]:
+        """What came late about the plan's periods, in the order of keys and sequences."""
+        found = (each for time in self.times.values() for each in time.revisions.included)
+        return sorted(found, key=lambda each: each.source)
 
     def hear_chain(self, examination: Examination, kid: Kid, gateway: Gateway) -> None:
         """Check and gather one key's records. Raises Failed at the first that does not hold."""
@@ -101,6 +109,7 @@ class Testimony:
 
     def _hear(self, record: SignedRecord, gateway: Gateway, at: At) -> None:
         self.clock_sources.add(record.record.clock.source)
+        source = Source(record.kid, record.record.sequence)
         match record.record.body:
             case Configurations(configurations):
                 for data in configurations:
@@ -108,16 +117,20 @@ class Testimony:
             case Gap() as gap:
                 if gap.line_id in self.times:
                     self.times[gap.line_id].gaps.append(gap)
+            case Amendment() as amendment:
+                at.step = Step.RECORDS
+                _check_line(gateway, amendment.line_id)
+                if amendment.line_id in self.times:
+                    self.times[amendment.line_id].revisions.amend(amendment, source)
             case Measurement(lines):
                 for line in lines:
                     at.step = Step.RECORDS
-                    if line.line_id not in gateway.line_ids:
-                        raise Refused("wrong-line", f"{gateway.gateway_id} is not enrolled for line {line.line_id}")
+                    _check_line(gateway, line.line_id)
                     at.step = Step.CONFIGURATION
                     self._check_configuration(line)
                     at.step = Step.TIME
                     if line.line_id in self.times:
-                        self.times[line.line_id].add(line.windows)
+                        self.times[line.line_id].add(line.windows, source)
 
     def _check_configuration(self, line: LineStatement) -> None:
         data = self.configurations.get(line.configuration_hash)
@@ -140,3 +153,9 @@ class Testimony:
         if index <= planned:
             raise Unverified(f"the reporting period's first record is entry {index}, the plan only entry {planned}")
         return index
+
+
+def _check_line(gateway: Gateway, line_id: str) -> None:
+    """Raises Refused for a line that the gateway may not speak about."""
+    if line_id not in gateway.line_ids:
+        raise Refused("wrong-line", f"{gateway.gateway_id} is not enrolled for line {line_id}")

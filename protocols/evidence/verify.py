@@ -27,6 +27,7 @@ from protocols.evidence.record import ROOT_TYPES, SignedRecord
 from protocols.evidence.testimony import Testimony
 from protocols.evidence.verdict import Check, Failure, Result, Step, Verdict
 from protocols.measurement.outcome import outcome
+from protocols.measurement.revisions import Included
 
 
 def verify(file: BinaryIO, trust: Trust, progress: Progress = lambda done, total: None) -> Verdict:
@@ -149,14 +150,22 @@ class _Verification:
 
     def _figures(self, bundle: Bundle, testimony: Testimony) -> None:
         with At(Step.FIGURES, REPORT_FILE):
-            windows = {line_id: time.of_all_periods() for line_id, time in testimony.times.items()}
-            figures = outcome(testimony.plan, windows).to_data()
+            windows = {line_id: time.revisions.windows for line_id, time in testimony.times.items()}
+            figures = outcome(testimony.plan, windows, testimony.amendments).to_data()
             stated, computed = bundle.read(REPORT_FILE), bundles.report_bytes(figures)
             if stated != computed:
                 where = _first_difference(json.loads(stated), json.loads(computed), "")
                 raise Unverified(f"the report does not follow from the records: {where or 'written in another form'}")
         self.figures = figures
         self.words[Step.FIGURES] = "computed again from the records, all equal"
+        self._note_amendments(testimony.amendments)
+
+    def _note_amendments(self, amendments: list[Included]) -> None:
+        if amendments:
+            self.notes.append(f"{_count(len(amendments), 'amendment')} came late; report.json lists each, old and new.")
+        for amendment in amendments:
+            if refusal := next(filter(None, amendment.refusals), ""):
+                self.notes.append(f"Record {amendment.source.sequence} amends what it cannot: {refusal}.")
 
     def verdict(self, failure: Failure | None) -> Verdict:
         checks = []

@@ -31,6 +31,7 @@ from protocols.measurement.resample import (
     shift_rates_ppm,
     widened,
 )
+from protocols.measurement.revisions import Included
 
 __all__ = ["RESAMPLES", "Figure", "Finding", "Outcome", "Period", "Plan", "Reason", "outcome"]
 
@@ -72,6 +73,7 @@ class Outcome:
 
     `observed_change_ppm`: the primary change without pieces that were estimated over gaps.
     `bounds_ppm`: the primary change if all unseen planned time had been the worst for it, and the best.
+    `amendments`: what came late about the periods; the sums are with them (docs/measurement.md, late data).
     """
 
     plan: Plan
@@ -85,6 +87,7 @@ class Outcome:
     losses: tuple[Loss, ...]
     observed_change_ppm: int | None
     bounds_ppm: tuple[int, int] | None
+    amendments: tuple[Included, ...] = ()
 
     @property
     def primary(self) -> Figure:
@@ -159,11 +162,11 @@ _FIGURES: Final[tuple[tuple[str, str, str, Ratio, _Exact], ...]] = (
 )
 
 
-def outcome(plan: Plan, windows: Mapping[str, Sequence[Window]]) -> Outcome:
+def outcome(plan: Plan, windows: Mapping[str, Sequence[Window]], amendments: Sequence[Included] = ()) -> Outcome:
     """The outcome of `plan` from the windows of its lines, by line id, in any order.
 
-    Windows of other lines, and those that do not start in one of the two periods, are passed over. Raises Malformed
-    when two windows of a line overlap.
+    The windows are as they stand, with `amendments` made, which pin their versions. Windows of other lines, and those
+    that do not start in one of the two periods, are passed over. Raises Malformed when two windows of a line overlap.
     """
     baseline = period_sums(plan, plan.baseline, windows)
     reporting = period_sums(plan, plan.reporting, windows)
@@ -203,6 +206,7 @@ def outcome(plan: Plan, windows: Mapping[str, Sequence[Window]]) -> Outcome:
         losses=losses(baseline.account, reporting.account),
         observed_change_ppm=observed,
         bounds_ppm=_bounds(baseline, reporting),
+        amendments=tuple(amendments),
     )
 
 

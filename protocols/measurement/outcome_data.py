@@ -7,11 +7,13 @@ Exact fractions may have integers above 2**53: read them with a parser that keep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 from protocols.measurement.account import ACCOUNT_FIELDS
 from protocols.measurement.periods import Frozen, PeriodSums
+from protocols.measurement.revisions import Included, as_counted
 
 if TYPE_CHECKING:
     from protocols.measurement.mix import Mix
@@ -25,7 +27,8 @@ def outcome_data(outcome: Outcome) -> dict[str, Any]:
     interval = outcome.interval
     return {
         "account_fields": list(ACCOUNT_FIELDS),
-        "baseline": _period(outcome.baseline),
+        "amendments": [included.to_data() for included in outcome.amendments],
+        "baseline": _period(outcome.baseline, outcome.amendments),
         "bounds_ppm": None if outcome.bounds_ppm is None else list(outcome.bounds_ppm),
         "definition": outcome.plan.definition.to_data(),
         "definition_hash": outcome.plan.definition.hash.hex(),
@@ -46,7 +49,7 @@ def outcome_data(outcome: Outcome) -> dict[str, Any]:
         "plan": outcome.plan.to_data(),
         "plan_hash": outcome.plan.hash.hex(),
         "reasons": [list(reason) for reason in outcome.reasons],
-        "reporting": _period(outcome.reporting),
+        "reporting": _period(outcome.reporting, outcome.amendments),
         "version": REPORT_VERSION,
     }
 
@@ -74,9 +77,11 @@ def _frozen(frozen: Frozen) -> list[int]:
     return [frozen.standard_good_ns, frozen.observed_good_ns, frozen.known_ms, frozen.planned_ms]
 
 
-def _period(sums: PeriodSums) -> dict[str, Any]:
+def _period(sums: PeriodSums, amendments: Sequence[Included]) -> dict[str, Any]:
+    counted = as_counted(sums.account, amendments, sums.period.__contains__)
     return {
         "account": list(sums.account.as_ints()),
+        "account_as_counted": list(counted.as_ints()),
         "by_line": [[key, list(account.as_ints()), _frozen(frozen)] for key, account, frozen in sums.by_line],
         "by_product": [[key, list(account.as_ints())] for key, account in sums.by_product],
         "by_shift": [[key, list(account.as_ints())] for key, account in sums.by_shift],
