@@ -40,10 +40,10 @@ class Charge(StrEnum):
 
 
 class Rework(StrEnum):
-    """What a piece is that went through again."""
+    """What a piece is that was not good at its first pass and went through again. ISO: PQ = GQ + SQ + RQ."""
 
-    FIRST_PASS = "first-pass"  # noqa: S105  GQ is what the line counted as good; reworked pieces are told apart beside it
-    BAD = "bad"  # reworked pieces are taken out of GQ
+    BAD = "bad"  # never good
+    GOOD = "good"  # good in the end
 
 
 class Mtbf(StrEnum):
@@ -82,7 +82,7 @@ class Definition:
     planned_down: Charge = Charge.EXCLUDED
     no_order: Charge = Charge.AVAILABILITY
     restraint: Charge = Charge.AVAILABILITY
-    rework: Rework = Rework.FIRST_PASS
+    rework: Rework = Rework.BAD
     mtbf: Mtbf = Mtbf.UPTIME
     teep_calendar: TeepCalendar = TeepCalendar.ALL
     startup_ms: int = 0
@@ -165,20 +165,18 @@ TIMES: Final = ("minor_stop_ms", "startup_ms", "min_run_ms", "min_stop_ms")
 _KEYS: Final = {"preset", "version", *TIMES, *CHOICES}
 
 ISO: Final = Definition()
-TPM: Final = Definition(preset="tpm", minor_stop_side=Charge.PERFORMANCE, no_order=Charge.EXCLUDED, rework=Rework.BAD)
+TPM: Final = Definition(preset="tpm", minor_stop_side=Charge.PERFORMANCE, no_order=Charge.EXCLUDED)
 OEE_INDUSTRY_STANDARD: Final = Definition(
     preset="oee-industry-standard",
     minor_stop_side=Charge.PERFORMANCE,
     planned_down=Charge.AVAILABILITY,
     no_order=Charge.EXCLUDED,
-    rework=Rework.BAD,
 )
 SMRP: Final = Definition(
     preset="smrp",
     minor_stop_side=Charge.PERFORMANCE,
     planned_down=Charge.AVAILABILITY,
     no_order=Charge.EXCLUDED,
-    rework=Rework.BAD,
 )
 PRESETS: Final = {preset.preset: preset for preset in (ISO, TPM, OEE_INDUSTRY_STANDARD, SMRP)}
 PRESET_NAMES: Final = {

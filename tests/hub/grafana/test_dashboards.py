@@ -74,7 +74,8 @@ def test_the_losses_and_the_good_pieces_make_up_the_planned_time(account: TimeAc
     row = dict(zip(ACCOUNT_FIELDS, account.as_ints(), strict=True))
     lost = sum(Fraction(evaluate(e, row) or 0) for e in flux.LOSSES.values())
     worth = Fraction(account.standard_good_ns, 60_000_000_000)
-    assert lost + worth == Fraction(account.length_ms - account.category_ms[Category.PLANNED_DOWN], 60_000)
+    outside = account.category_ms[Category.PLANNED_DOWN] + account.category_ms[Category.NOT_SCHEDULED]
+    assert lost + worth == Fraction(account.length_ms - outside, 60_000)
 
 
 def test_no_query_averages() -> None:

@@ -129,10 +129,10 @@ def golden_windows(the_plan: Plan) -> list[Window]:
     return out
 
 
-GOLDEN_PLAN = "71871664450f8145d29687318418d0a2399ed899d9574d353243035a74b1c60f"
+GOLDEN_PLAN = "65f645f8cd660c2e586f959f352483e6ccf5316c14733b3291bc86de4c3b09de"
 GOLDEN_CHANGE = 70_264
-GOLDEN_INTERVAL = (-25435, 164209)
-GOLDEN_DATA = "99b50181ce49424acdd65975a2e0525f4cc0d8b1a61c52a45e5bc3ca2d78fa69"
+GOLDEN_INTERVAL = (-23_063, 164_532)
+GOLDEN_DATA = "dc14c1e0bf1721887794ab804651b7f9932cb662966da484486c68d45ea6bdb1"
 
 
 def test_a_window_counts_to_the_period_in_which_it_starts(the_plan: Plan) -> None:
