@@ -1,7 +1,8 @@
 """Admission: which statements enter the log. Pure: bytes and an immutable view of the hub's state in, a verdict out.
 
 Decides, in this order: size, form, key known and active, signature, issuer and topic, who may sign what, lines,
-place in the chain. Does not decide what the numbers are worth (the verifier), nor store anything (`ingest`).
+place in the chain. Does not decide what the numbers are worth (the verifier), nor whether an amendment has an effect (a
+chain that could not go on after one would be worse than an amendment without one), nor store anything (`ingest`).
 
 Identity is (kid, sequence) with the record's hash, never the signature's bytes: the same hash again is a duplicate and
 gets its receipt again; another hash for the same sequence is a fork, and the pair of records proves it to anybody.
@@ -30,6 +31,7 @@ from protocols.evidence.keys import load_public_key
 from protocols.evidence.record import MAX_BYTES, NO_PREVIOUS, RecordHash, SignedRecord, record_hash
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.plan import Plan
+from protocols.measurement.revisions import Amendment
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ def _lines_of(record: SignedRecord) -> set[str]:
             return {line.line_id for line in lines}
         case Configurations(configurations):
             return {_configured_line(data) for data in configurations}
-        case Gap(line_id):
+        case Gap(line_id) | Amendment(line_id):
             return {line_id}
         case Enrolment() as enrolment:
             _check_key(enrolment.public_key)

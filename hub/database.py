@@ -252,12 +252,31 @@ window = Table(
     _text("shift"),  # "2026-11-21/A" or ""
     _text("business_day"),  # "2026-11-21" or ""
     _text("shift_name"),  # "A" or ""
-    *_account(),
+    *_account(),  # as it stands, with every amendment made
     Column("configuration_hash", LargeBinary(32), nullable=False),
-    _leaf_index(),
+    Column("version", Integer, nullable=False),  # 1: as it was signed; each amendment adds one
+    _leaf_index(),  # the record that states it
+    Column("changed_index", BigInteger, nullable=False),  # the record that last changed it, for those who follow
     Index(None, "line_id", "shift"),
     Index(None, "leaf_index"),
+    Index(None, "changed_index"),
     quote=True,  # a reserved word in PostgreSQL
+)
+
+amendment = Table(  # one row for each change: what stood, what stands now, who and why
+    "amendment",
+    metadata,
+    _leaf_index(primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),  # of the window; or of the stop
+    _ms("end_ms"),  # of the window; of a stop the same as start_ms
+    _text("line_id"),
+    _text("kind"),  # "reason", "reject", "window"
+    Column("change", JSON, nullable=False),  # [[field, old, new], …]; of a reason [old, new]
+    Column("version", Integer, nullable=False),  # of the window after it; 0 for a reason, or without effect
+    _text("refusal"),  # why it has no effect; "" where it has
+    _text("who"),
+    _text("why"),
+    Index(None, "line_id", "start_ms"),
 )
 
 hourly = Table(
@@ -317,7 +336,7 @@ enrolment = Table(
     Column("data", JSON, nullable=False),
 )
 
-PROJECTIONS: Final = (record, window, hourly, configuration, gap, overlap, plan, enrolment)
+PROJECTIONS: Final = (record, window, amendment, hourly, configuration, gap, overlap, plan, enrolment)
 """Emptied and filled again by `linetally-hub rebuild`."""
 
 

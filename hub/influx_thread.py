@@ -59,7 +59,7 @@ class InfluxThread:
     def _read(self, cursor: int, limit: int) -> Sequence[WindowRow]:
         enterprises = {line.id: line.enterprise_id for line in self._registry.lines()}
         return [
-            WindowRow(row.leaf_index, enterprises.get(row.line_id, ""), row.line_id, row.window)
+            WindowRow(row.changed_index, enterprises.get(row.line_id, ""), row.line_id, row.window)
             for row in self._index.windows_from_leaf(cursor, limit)
         ]
 

@@ -79,7 +79,7 @@ def _state(services: Services, plan: tuple[IndexedPlan, Plan] | None) -> object:
     if plan is None:
         return None
     t, rules = db.window.c, plan[1]
-    query = select(func.count(), func.max(t.leaf_index)).where(
+    query = select(func.count(), func.max(t.changed_index)).where(
         t.line_id.in_(rules.line_ids), t.start_ms >= rules.baseline.from_ms, t.start_ms < rules.reporting.to_ms
     )
     with services.engine.connect() as connection:

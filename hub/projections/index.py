@@ -19,12 +19,18 @@ from protocols.measurement.account import ACCOUNT_FIELDS, CalendarKind, TimeAcco
 
 @dataclass(frozen=True, slots=True)
 class IndexedWindow:
-    """A window, the line it is of, the configuration it was measured under and the leaf that signs it."""
+    """A window, the line it is of, the configuration it was measured under and the leaf that signs it.
+
+    The window is as it stands: `version` 1 as it was signed, more for each amendment; `changed_index` is the leaf of
+    the last one (or `leaf_index`).
+    """
 
     line_id: str
     window: Window
     configuration_hash: bytes
     leaf_index: int
+    version: int
+    changed_index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,26 @@ class IndexedGap:
     from_ms: int
     to_ms: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedAmendment:
+    """One change that came late. `start_ms`, `end_ms`: of the window; of a stop's reason both are its start.
+
+    `change`: [[field, old, new], ...]; of a reason [old, new]. `version`: of the window after it. `refusal`: why it
+    has no effect, "" where it has.
+    """
+
+    leaf_index: int
+    start_ms: int
+    end_ms: int
+    line_id: str
+    kind: str
+    change: Sequence[Any]
+    version: int
+    refusal: str
+    who: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +187,20 @@ class Index:
                 yield _window(row)
 
     def windows_of_leaves(self, from_index: int, to_index: int) -> list[IndexedWindow]:
-        """Windows signed by the leaves [from_index, to_index), in log order: what a follower of the log still needs."""
+        """Windows that the leaves [from_index, to_index) changed last, in log order: what a follower still needs."""
         t = db.window.c
         query = (
-            select(db.window).where(t.leaf_index >= from_index, t.leaf_index < to_index)
-            .order_by(t.leaf_index, t.line_id, t.start_ms)
+            select(db.window).where(t.changed_index >= from_index, t.changed_index < to_index)
+            .order_by(t.changed_index, t.line_id, t.start_ms)
         )  # fmt: skip
         return [_window(row) for row in self._all(query)]
 
     def windows_from_leaf(self, from_index: int, limit: int) -> list[IndexedWindow]:
-        """The first `limit` windows of the leaves from `from_index` on, in log order."""
+        """The first `limit` windows that the leaves from `from_index` on stated or amended, in log order."""
         t = db.window.c
         query = (
-            select(db.window).where(t.leaf_index >= from_index)
-            .order_by(t.leaf_index, t.line_id, t.start_ms).limit(limit)
+            select(db.window).where(t.changed_index >= from_index)
+            .order_by(t.changed_index, t.line_id, t.start_ms).limit(limit)
         )  # fmt: skip
         return [_window(row) for row in self._all(query)]
 
@@ -219,6 +245,17 @@ class Index:
             .order_by(t.line_id, t.from_ms)
         )  # fmt: skip
         return [IndexedGap(**row._mapping) for row in self._all(query)]
+
+    def amendments(
+        self, line_ids: Sequence[str], from_ms: int | None = None, to_ms: int | None = None
+    ) -> list[IndexedAmendment]:
+        """Changes of windows and stops that begin in [from_ms, to_ms), in log order."""
+        t = db.amendment.c
+        conditions: list[ColumnElement[bool]] = [t.line_id.in_(line_ids)]
+        conditions += [] if from_ms is None else [t.start_ms >= from_ms]
+        conditions += [] if to_ms is None else [t.start_ms < to_ms]
+        query = select(db.amendment).where(*conditions).order_by(t.leaf_index, t.start_ms)
+        return [IndexedAmendment(**row._mapping) for row in self._all(query)]
 
     def records(
         self, kid: bytes | None = None, from_index: int = 0, to_index: int | None = None, limit: int | None = None
@@ -302,4 +339,5 @@ def _window(row: Row[*tuple[Any, ...]]) -> IndexedWindow:
     window = Window(
         row.start_ms, row.end_ms, CalendarKind(row.kind), row.product, row.order_name, row.shift, _account(row)
     )
-    return IndexedWindow(row.line_id, window, bytes(row.configuration_hash), row.leaf_index)
+    hash_ = bytes(row.configuration_hash)
+    return IndexedWindow(row.line_id, window, hash_, row.leaf_index, row.version, row.changed_index)

@@ -67,7 +67,7 @@ class SinkRefused(SinkError):
 
 @dataclass(frozen=True, slots=True)
 class WindowRow:
-    """One window as the index knows it: the leaf of the log that carries it, and whose it is."""
+    """One window as the index knows it: the leaf of the log that stated it or last amended it, and whose it is."""
 
     leaf_index: int
     enterprise_id: str

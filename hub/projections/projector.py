@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Connection, Engine, delete, select
 
 from hub import database as db
+from hub.projections.amendments import amend
 from hub.projections.windows import WindowRows, disown
 from protocols.errors import LinetallyError
 from protocols.evidence.bodies import (
@@ -29,6 +30,7 @@ from protocols.evidence.cose import key_id, thumbprint
 from protocols.evidence.record import SignedRecord
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.plan import Plan
+from protocols.measurement.revisions import Amendment
 
 CURSOR: Final = "index"
 _BATCH: Final = 256
@@ -145,6 +147,9 @@ def _body(connection: Connection, rows: WindowRows, index: int, signed: SignedRe
                     leaf_index=index, project_id=plan.project_id, data=plan.to_data(), hash=plan.hash
                 )
             )
+        case Amendment() as amendment:
+            rows.write()  # what it amends may be in the same batch
+            amend(connection, index, signed.kid, amendment)
         case Heartbeat():
             pass
         case Enrolment() | Rotation() | Revocation() as body:
@@ -177,7 +182,7 @@ def _gateway(connection: Connection, index: int, time_ms: int, body: Enrolment |
             kid, kind = body.kid, "revoke"
             data = {"first_invalid_index": body.first_invalid_index, "reason": body.reason}
             connection.execute(db.gateway.update().where(t.id == body.gateway_id, t.kid == kid).values(state="revoked"))
-            disown(connection, kid, body.first_invalid_index)
+            disown(connection, kid, body.first_invalid_index, index)
     connection.execute(
         db.enrolment.insert().values(leaf_index=index, kid=kid, gateway_id=body.gateway_id, type=kind, data=data)
     )

@@ -12,8 +12,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, func, select
 
 from hub import database as db
+from hub.projections.amendments import undo
 from protocols.evidence.statement import LineStatement
 from protocols.measurement.account import ACCOUNT_FIELDS, Window
+from protocols.measurement.revisions import FINAL
 
 HOUR_MS: Final = 3_600_000
 _ROWS: Final = 500
@@ -109,15 +111,21 @@ def _row(index: int, line: LineStatement, window: Window, ints: tuple[int, ...])
         "business_day": day,
         "shift_name": shift_name,
         "configuration_hash": line.configuration_hash,
+        "version": FINAL,
         "leaf_index": index,
+        "changed_index": index,
         **dict(zip(ACCOUNT_FIELDS, ints, strict=True)),
     }
 
 
-def disown(connection: Connection, kid: bytes, first_invalid_index: int) -> None:
-    """Takes back what a revoked key signed from that leaf on. The records stay in the log and in `record`."""
+def disown(connection: Connection, kid: bytes, first_invalid_index: int, index: int) -> None:
+    """Takes back what a revoked key signed from that leaf on. The records stay in the log and in `record`.
+
+    `index`: the leaf of the revocation.
+    """
     t, h = db.window.c, db.hourly.c
     leaves = select(db.record.c.leaf_index).where(db.record.c.kid == kid, db.record.c.leaf_index >= first_invalid_index)
+    undo(connection, leaves, index)
     rows = connection.execute(select(t.line_id, t.start_ms).where(t.leaf_index.in_(leaves))).all()
     connection.execute(delete(db.window).where(t.leaf_index.in_(leaves)))
     for line_id, hour_ms in {(row.line_id, row.start_ms - row.start_ms % HOUR_MS) for row in rows}:

@@ -13,6 +13,23 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "amendment",
+        sa.Column("leaf_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("start_ms", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("end_ms", sa.BigInteger(), nullable=False),
+        sa.Column("line_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("change", sa.JSON(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("refusal", sa.Text(), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("leaf_index", "start_ms", name=op.f("pk_amendment")),
+    )
+    with op.batch_alter_table("amendment", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_amendment_line_id_start_ms"), ["line_id", "start_ms"], unique=False)
+
+    op.create_table(
         "api_token",
         sa.Column("token_sha256", sa.LargeBinary(length=32), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),
@@ -238,10 +255,13 @@ def upgrade() -> None:
         sa.Column("minor_stop_count", sa.BigInteger(), nullable=False),
         sa.Column("failure_count", sa.BigInteger(), nullable=False),
         sa.Column("configuration_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("leaf_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("changed_index", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("line_id", "start_ms", name=op.f("pk_window")),
     )
     with op.batch_alter_table("window", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_window_changed_index"), ["changed_index"], unique=False)
         batch_op.create_index(batch_op.f("ix_window_leaf_index"), ["leaf_index"], unique=False)
         batch_op.create_index(batch_op.f("ix_window_line_id_shift"), ["line_id", "shift"], unique=False)
 
@@ -306,6 +326,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("amendment")
     op.drop_table("line")
     op.drop_table("gateway")
     op.drop_table("enrolment_token")
