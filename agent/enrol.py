@@ -17,8 +17,8 @@ from agent.keys import LOG_KEY_FILE, load_or_make_key, write_private
 from protocols.errors import LinetallyError, Malformed, Refused
 from protocols.evidence.cose import thumbprint
 from protocols.evidence.note import VerifierKey
+from protocols.wire.enrolment import EnrolmentRequest
 
-CONTEXT: Final = b"linetally enrolment v1\n"
 TIMEOUT_S: Final = 20
 _MAX_ANSWER: Final = 100_000
 
@@ -32,23 +32,13 @@ class Enrolled:
     state: str
 
 
-def signed_message(token: str, gateway_id: str, public_key: bytes) -> bytes:
-    """What the signature is over: it proves that who has the token also has the key, and for which gateway."""
-    return CONTEXT + token.encode() + b"\n" + gateway_id.encode() + b"\n" + public_key
-
-
 def enrol(configuration: AgentConfiguration, hub_url: str, token: str) -> Enrolled:
     """Makes the key if there is none, enrols it, and stores the log's key. Raises LinetallyError with the mend."""
     key = load_or_make_key(configuration.state_folder)
     public = key.public_key().public_bytes_raw()
-    request = {
-        "token": token,
-        "gateway": configuration.gateway_id,
-        "public_key": public.hex(),
-        "signature": key.sign(signed_message(token, configuration.gateway_id, public)).hex(),
-        "lines": [line.line_id for line in configuration.lines],
-    }
-    answer = _post(f"{hub_url.rstrip('/')}/api/v1/enrolments", request)
+    lines = tuple(line.line_id for line in configuration.lines)
+    request = EnrolmentRequest.make(token, configuration.gateway_id, configuration.site, lines, public, key.sign)
+    answer = _post(f"{hub_url.rstrip('/')}/api/v1/enrolments", request.to_json())
     log_key = answer.get("log_key")
     state = answer.get("state")
     if not isinstance(state, str):

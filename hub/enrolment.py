@@ -2,10 +2,6 @@
 
 Decides what an enrolment request must show and what is left to a person: nobody is active before somebody has compared
 the fingerprint and signed an `enrol` record with the root key (`root`).
-
-The request is a JSON object: {"token": text, "gateway": id, "public_key": 64 hex digits, "signature": 128 hex digits,
-"lines": [ids], optional}. The signature is the gateway's, over b"linetally enrolment v1\\n" + token + b"\\n" + gateway
-+ b"\\n" + the raw public key: it shows that whoever has the token also has the key.
 """
 
 from __future__ import annotations
@@ -20,15 +16,13 @@ from sqlalchemy.exc import IntegrityError
 from hub import database as db
 from hub.projections.projector import fingerprint
 from hub.registry import Gateway, GatewayState, Registry, token_hash
-from protocols.errors import Malformed, Refused, Unverified
+from protocols.errors import Refused, Unverified
 from protocols.evidence.bodies import Enrolment, Revocation
 from protocols.evidence.cose import Kid, key_id
-from protocols.evidence.fields import as_id, as_list, as_text
-from protocols.evidence.keys import PUBLIC_KEY_LENGTH, SIGNATURE_LENGTH, load_public_key, verify_signature
+from protocols.evidence.keys import load_public_key
+from protocols.wire.enrolment import EnrolmentRequest
 
-CONTEXT: Final = b"linetally enrolment v1\n"
 TOKEN_LIFE_MS: Final = 24 * 3_600_000
-_KEYS: Final = frozenset({"token", "gateway", "public_key", "signature"})
 _BAD_TOKEN: Final = "the token is wrong, used up or older than 24 hours: ask the secretariat for a new one"  # noqa: S105
 
 
@@ -55,17 +49,16 @@ def enrol(engine: Engine, request: Mapping[str, Any], now_ms: int) -> Gateway:
     Raises Malformed for a request that is no such object; Refused for a bad token, key or signature, an id that is
     taken, or lines that are not the project's. Nothing is told to whoever lacks a token.
     """
-    token, gateway_id, public_key, signature, wanted = _read(request)
+    asked = EnrolmentRequest.from_json(request)
+    gateway_id, public_key = asked.gateway_id, asked.public_key
     t = db.enrolment_token.c
     with engine.begin() as connection:
-        row = connection.execute(select(db.enrolment_token).where(t.token_sha256 == token_hash(token))).one_or_none()
+        of_token = select(db.enrolment_token).where(t.token_sha256 == token_hash(asked.token))
+        row = connection.execute(of_token).one_or_none()
         if row is None or row.expires_ms <= now_ms:
             raise Refused("bad-token", _BAD_TOKEN)
-        key = load_public_key(public_key)
         try:
-            verify_signature(
-                key, signature, CONTEXT + token.encode() + b"\n" + gateway_id.encode() + b"\n" + public_key
-            )
+            asked.check()
         except Unverified:
             raise Refused("bad-signature", "the signature over the token does not hold") from None
         kid = key_id(public_key)
@@ -74,7 +67,7 @@ def enrol(engine: Engine, request: Mapping[str, Any], now_ms: int) -> Gateway:
             if row.gateway_id == gateway_id and known is not None and known.kid == kid:
                 return known  # the answer to the first request was lost on the way
             raise Refused("bad-token", _BAD_TOKEN)
-        lines = _lines(engine, row.project_id, wanted)
+        lines = _lines(engine, row.project_id, asked.lines)
         gateway = Gateway(
             id=gateway_id, enterprise_id=row.enterprise_id, project_id=row.project_id, kid=kid, public_key=public_key,
             fingerprint=fingerprint(public_key), state=GatewayState.PENDING, lines=lines, created_ms=now_ms,
@@ -133,33 +126,12 @@ def _known(registry: Registry, gateway_id: str) -> Gateway:
     return gateway
 
 
-def _read(request: Mapping[str, Any]) -> tuple[str, str, bytes, bytes, tuple[str, ...] | None]:
-    if not request.keys() >= _KEYS or not request.keys() <= _KEYS | {"lines"}:
-        raise Malformed(f"an enrolment has exactly the keys {', '.join(sorted(_KEYS))}, and lines if wanted")
-    lines = None
-    if request.get("lines") is not None:
-        lines = tuple(as_id(item, "lines") for item in as_list(request["lines"], "lines"))
-    return (
-        as_text(request["token"], "token", empty=False),
-        as_id(request["gateway"], "gateway"),
-        _hex(request["public_key"], "public_key", PUBLIC_KEY_LENGTH),
-        _hex(request["signature"], "signature", SIGNATURE_LENGTH),
-        lines,
-    )
-
-
-def _hex(value: object, name: str, length: int) -> bytes:
-    if not isinstance(value, str) or len(value) != 2 * length or set(value) - set("0123456789abcdef"):
-        raise Malformed(f"{name} must be {2 * length} small hex digits")
-    return bytes.fromhex(value)
-
-
-def _lines(engine: Engine, project_id: str, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+def _lines(engine: Engine, project_id: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The lines that the gateway will speak for: those it asks for, or all of the project's."""
     there = {line.id for line in Registry(engine).lines(project_id=project_id)}
     if not there:
         raise Refused("no-lines", f"project {project_id} has no lines yet: `linetally-hub line add` first")
-    if foreign := sorted(set(wanted or ()) - there):
+    if foreign := sorted(set(wanted) - there):
         raise Refused(
             "foreign-line",
             f"{', '.join(foreign)} is not a line of project {project_id}, which has: {', '.join(sorted(there))}",

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from agent.enrol import enrol, signed_message
+from agent.enrol import enrol
 from agent.keys import KEY_FILE, load_key, load_log_key, load_or_make_key
 from protocols.errors import ConfigurationError, LinetallyError
-from protocols.evidence.keys import load_public_key, verify_signature
 from protocols.evidence.note import Algorithm, SignerKey
+from protocols.wire.enrolment import EnrolmentRequest
 from tests.agent import factory
 
 LOG_KEY = str(SignerKey("log.example.org", Algorithm.ED25519, bytes(32)).verifier)
@@ -75,9 +75,8 @@ def test_enrolment_proves_the_key_and_keeps_the_logs(tmp_path: Path) -> None:
         enrolled = enrol(configuration, url, "token-1")
     sent = requests[0]
     public = bytes.fromhex(sent["public_key"])
-    verify_signature(
-        load_public_key(public), bytes.fromhex(sent["signature"]), signed_message("token-1", "GW-01", public)
-    )
+    EnrolmentRequest.from_json(sent).check()
+    assert sent["token"] == "token-1" and sent["gateway"] == "GW-01"
     assert sent["lines"] == ["filling", "packing"]
     assert enrolled.state == "pending" and len(enrolled.fingerprint.split()) == 8
     assert load_log_key(configuration.state_folder) == LOG_KEY

@@ -20,6 +20,7 @@ from hub.registry import Enterprise, Gateway, Line, Project, Registry
 from protocols.evidence.bodies import Body, Measurement
 from protocols.evidence.note import Algorithm, SignerKey
 from protocols.evidence.record import NO_PREVIOUS, SignedRecord
+from protocols.wire.enrolment import EnrolmentRequest
 from protocols.wire.receipt import Receipt, Refusal, decode_receipt
 from tests.support.evidence import GATEWAY, GATEWAY_KEY, START_MS, WINDOW_MS, line_statement, record, signed
 
@@ -41,13 +42,7 @@ def raw_public(key: Ed25519PrivateKey) -> bytes:
 
 
 def enrolment_request(token: str, gateway: str = GATEWAY, key: Ed25519PrivateKey = GATEWAY_KEY) -> dict[str, object]:
-    shown = b"linetally enrolment v1\n" + token.encode() + b"\n" + gateway.encode() + b"\n" + raw_public(key)
-    return {
-        "token": token,
-        "gateway": gateway,
-        "public_key": raw_public(key).hex(),
-        "signature": key.sign(shown).hex(),
-    }
+    return EnrolmentRequest.make(token, gateway, "Tai Po", (), raw_public(key), key.sign).to_json()
 
 
 def fill_registry(engine: Engine) -> Registry:
