@@ -7,9 +7,11 @@ language go with it.
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import jinja2
 import plotly
@@ -18,7 +20,7 @@ from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from hub.api import catalogue
+from hub.api import catalogue, models
 from hub.api.access import COOKIE, Action, Identity, find_identity, identity_of, same_origin
 from hub.api.live import hub_state
 from hub.api.state import BoardOf, ServicesOf
@@ -27,6 +29,8 @@ from hub.web.words import LANGUAGES, TABLES, language_of
 WEB: Final = Path(__file__).resolve().parent.parent / "web"
 LANGUAGE_COOKIE: Final = "linetally_language"
 YEAR_S: Final = 31_536_000
+PAST_MS: Final = 86_400_000
+"""A line without live data whose last window is older than this is no longer measured."""
 _JSON_IN_HTML: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "'": "\\u0027"})
 
 router = APIRouter(include_in_schema=False)
@@ -85,6 +89,8 @@ def overview(request: Request, services: ServicesOf, board: BoardOf) -> Response
     lines = catalogue.lines(services, who) if who.may(Action.READ) else []
     sees = {line.id for line in lines} if who.may(Action.LIVE) else set()
     views = [view.model_dump(mode="json") for name, view in board.views().items() if name in sees]
+    past = _past_lines(services, [line for line in lines if line.id not in {view["line"] for view in views}])
+    lines = [line for line in lines if line.id not in {each.id for each, _ in past}]
     data = {
         "page": "overview",
         "lines": [line.model_dump(mode="json") for line in lines],
@@ -95,7 +101,19 @@ def overview(request: Request, services: ServicesOf, board: BoardOf) -> Response
     alarms = hub_state(services).alarms if who.unlimited else []
     projects = catalogue.projects(services, who)
     live = who.may(Action.LIVE)
-    return render(request, "overview.html", who, data=data, lines=lines, projects=projects, alarms=alarms, live=live)
+    return render(
+        request, "overview.html", who, data=data, lines=lines, past=past, projects=projects, alarms=alarms, live=live
+    )
+
+
+def _past_lines(services: ServicesOf, silent: list[models.Line]) -> list[tuple[models.Line, str]]:
+    """Lines whose measuring is over, with their last day: they are no trouble, and do not belong on the wall."""
+    out = []
+    for line in silent:
+        span = services.index.span(line.id)
+        if span is not None and services.now_ms() - span[1] > PAST_MS:
+            out.append((line, f"{datetime.fromtimestamp(span[1] / 1000, ZoneInfo(line.timezone)):%Y-%m-%d}"))
+    return out
 
 
 @router.get("/lines/{line_id}")

@@ -178,6 +178,7 @@ def _adapted(text: str, page: int, broker: int, opcua: int, modbus: int) -> str:
     text = text.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{page}")
     text = text.replace("port = 1883", f"port = {broker}").replace("127.0.0.1:4840", f"127.0.0.1:{opcua}")
     text = text.replace("port = 5020", f"port = {modbus}")
+    text = re.sub(r"^poll_ms = 1000", "poll_ms = 5000", text, flags=re.M)
     text = re.sub(r"^window_s = 60 .*$", "window_s = 10", text, flags=re.M)
     return re.sub(r"^interval_s = 900.*$", "interval_s = 10", text, flags=re.M)
 

@@ -160,6 +160,8 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
         "Your role sees the signed figures in the log, not the live ones.",
         "你的身分可查看日誌內已簽署的數字，不包括即時數字。",
     ),
+    "past_lines": ("Measured before, not live now", "曾經量度，現時沒有即時數據"),
+    "measured_until": ("measured until {day}", "量度至 {day}"),
     "waiting": ("Waiting for data", "等候數據"),
     "no_lines": (
         "No line is registered yet. A gateway brings its lines when it enrols: linetally-agent enrol.",
