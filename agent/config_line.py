@@ -15,17 +15,17 @@ from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent.config_calendar import read_calendar
+from agent.config_machine import read_machine
 from agent.config_tags import MODBUS_TYPES, ModbusTag, Tag, read_modbus_tags, read_opcua_tags
 from agent.toml_table import Table
-from protocols.measurement.configuration import Counter, LineConfiguration, Product
+from protocols.measurement.configuration import Counter, Encoding, LineConfiguration, Product
 from protocols.measurement.definition import PRESETS, Definition
-from protocols.plc.packml import Mode, State
-from protocols.plc.roles import SignalRole
+from protocols.plc.packml import Mode
+from protocols.plc.roles import COUNTER_ROLES, ROLES, SignalRole
 
 __all__ = ["MODBUS_TYPES", "LineSettings", "ModbusSource", "OpcuaSource", "ReplaySource", "Source", "read_line"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_COUNTERS: Final = (SignalRole.TOTAL, SignalRole.GOOD, SignalRole.REJECT)
 _HOUR_NS: Final = 3_600_000_000_000
 
 
@@ -89,7 +89,9 @@ def read_line(table: Table, folder: Path, window_ms: int) -> LineSettings:
     tags, time_tag = _tags(table, source)
     roles = [tag.role for tag in tags]
     products, codes = _products(table)
-    counters = tuple(Counter(tag.role, tag.modulus) for tag in tags if tag.role in _COUNTERS)
+    encodings = {False: Encoding.BINARY, True: Encoding.BCD}
+    # In the order of the columns, which is the order in which further lanes are numbered.
+    counters = tuple(Counter(tag.role, tag.modulus, encodings[tag.bcd]) for tag in tags if tag.role in COUNTER_ROLES)
     modes = table.items("production_modes", int, "[1]")
     if SignalRole.MODE in roles and not modes:
         modes = [int(Mode.PRODUCTION)]
@@ -101,11 +103,12 @@ def read_line(table: Table, folder: Path, window_ms: int) -> LineSettings:
         calendar=read_calendar(table, zone_name),
         products=products,
         counters=counters,
-        states=_states(table),
+        mapping=read_machine(table, roles, products),
         production_modes=tuple(modes),
         max_pieces_per_hour=table.integer("max_pieces_per_hour", 0, 0, 10_000_000),
         window_ms=window_ms,
         staleness_ms=table.scaled("staleness_s", 10_000, 1000, 100, 86_400_000),
+        heartbeat=SignalRole.HEARTBEAT in roles,
         definition=_definition(table),
         source=_source_words(source, tags, time_tag),
     )
@@ -193,8 +196,6 @@ def _tags(table: Table, source: Source) -> tuple[tuple[Tag, ...], ModbusTag | No
     else:
         read = read_opcua_tags(tags, replay=True)
     roles = {tag.role for tag in read}
-    if SignalRole.STATE not in roles:
-        raise tags.wrong("state", "is missing", "a line needs its state: add line.tags.state")
     if SignalRole.TOTAL not in roles and SignalRole.GOOD not in roles:
         raise tags.wrong("total", "is missing", "a line needs a counter: add line.tags.total (or good)")
     tags.done()
@@ -219,22 +220,19 @@ def _products(table: Table) -> tuple[tuple[Product, ...], dict[str, int]]:
     return tuple(products), codes
 
 
-def _states(table: Table) -> tuple[tuple[int, State], ...]:
-    inner = table.table("states")
-    names = tuple(state.name for state in State)
-    out = []
-    for key in inner.keys:
-        state = State[inner.choice(key, names)]
-        out.append(
-            (inner.parsed(key, key, int, 'the key is the tag\'s raw value, a whole number: 2 = "EXECUTE"'), state)
-        )
-    return tuple(sorted(out))
-
-
 def _definition(table: Table) -> Definition:
     preset = PRESETS[table.choice("definition", tuple(PRESETS), "iso-22400-2")]
-    stop_ms = table.scaled("minor_stop_s", preset.minor_stop_ms, 1000, 0, 3_600_000)
-    return replace(preset, minor_stop_ms=stop_ms)
+
+    def time_ms(key: str, default: int) -> int:
+        return table.scaled(key, default, 1000, 0, 3_600_000)
+
+    return replace(
+        preset,
+        minor_stop_ms=time_ms("minor_stop_s", preset.minor_stop_ms),
+        startup_ms=time_ms("startup_s", preset.startup_ms),
+        min_run_ms=time_ms("min_run_s", preset.min_run_ms),
+        min_stop_ms=time_ms("min_stop_s", preset.min_stop_ms),
+    )
 
 
 def _source_words(source: Source, tags: tuple[Tag, ...], time_tag: ModbusTag | None) -> dict[str, str]:
@@ -243,7 +241,8 @@ def _source_words(source: Source, tags: tuple[Tag, ...], time_tag: ModbusTag | N
         "protocol": {OpcuaSource: "opcua", ModbusSource: "modbus", ReplaySource: "replay"}[type(source)]
     }
     for tag in tags:
-        words[tag.role.name.lower()] = tag.words
+        name = tag.role.name.lower()
+        words[name if tag.column < ROLES else f"{name} {tag.column}"] = tag.words
     if time_tag is not None:
         words["time"] = time_tag.words
     if isinstance(source, ReplaySource):

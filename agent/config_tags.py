@@ -6,11 +6,12 @@ Decides the keys of `[line.tags]` and the table of Modbus types. How they are re
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from agent.toml_table import Table
-from protocols.plc.roles import SignalRole
+from protocols.plc.roles import COLUMNS, COUNTER_ROLES, ROLES, SignalRole
 
 ROLE_NAMES: Final = tuple(role.name.lower() for role in SignalRole)
 
@@ -21,7 +22,8 @@ MODBUS_TYPES: Final[dict[str, tuple[int, bool]]] = {
 """Name -> registers, signed. A register is 16 bits, big-endian on the wire (Modbus Application Protocol, 4.2)."""
 
 TABLES: Final = ("holding", "input", "coil", "discrete")
-_COUNTER_NAMES: Final = ("total", "good", "reject")
+_COUNTER_NAMES: Final = tuple(role.name.lower() for role in COUNTER_ROLES)
+_HOW_LANES: Final = "one tag each; only a counter may have several, as [[line.tags.total]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,13 @@ class OpcuaTag:
     namespace: str
     node: str
     modulus: int
+    bcd: bool = False
+    lane_column: int = -1  # of a counter's second lane and those after it
+
+    @property
+    def column(self) -> int:
+        """Where its values go in a block."""
+        return self.lane_column if self.lane_column >= 0 else int(self.role)
 
     @property
     def words(self) -> str:
@@ -52,6 +61,13 @@ class ModbusTag:
     table: str
     little_words: bool
     modulus: int
+    bcd: bool = False
+    lane_column: int = -1
+
+    @property
+    def column(self) -> int:
+        """Where its values go in a block."""
+        return self.lane_column if self.lane_column >= 0 else int(self.role)
 
     @property
     def count(self) -> int:
@@ -69,12 +85,11 @@ Tag: TypeAlias = OpcuaTag | ModbusTag
 def read_opcua_tags(tags: Table, *, replay: bool = False) -> tuple[OpcuaTag, ...]:
     """Raises ConfigurationError. In a replay a tag has no address: `total = { modulus = 65536 }`, `state = {}`."""
     out: list[OpcuaTag] = []
-    for name in ROLE_NAMES:
-        table = tags.table(name)
-        if name not in tags:
-            continue
+    for name, column, table in _each(tags, ROLE_NAMES):
         path = node = ""
         namespace = ""
+        if replay and column >= ROLES:
+            raise table.wrong("", "a simulated line has one lane", _HOW_LANES)
         if not replay:
             path, node = table.text("path", ""), table.text("node", "")
             if bool(path) == bool(node):
@@ -88,10 +103,11 @@ def read_opcua_tags(tags: Table, *, replay: bool = False) -> tuple[OpcuaTag, ...
             if node and not re.fullmatch(r"(nsu=[^;]+|ns=0);[isgb]=.+|[isgb]=.+", node):
                 mend = 'write: node = "nsu=urn:maker:machine;s=Name" (by URI: its number may change)'
                 raise table.wrong("node", f'"{node}" is not a lasting node id', mend)
-        modulus = table.integer("modulus", 0, 0, 2**63) if name in _COUNTER_NAMES else 0
+        modulus, bcd = _counting(table, name, 0, 0)
         table.done()
         parts = tuple(part for part in path.split("/") if part)
-        out.append(OpcuaTag(SignalRole[name.upper()], parts, namespace, node, modulus))
+        lane = column if column >= ROLES else -1
+        out.append(OpcuaTag(SignalRole[name.upper()], parts, namespace, node, modulus, bcd, lane))
     return tuple(out)
 
 
@@ -99,10 +115,7 @@ def read_modbus_tags(tags: Table) -> tuple[tuple[ModbusTag, ...], ModbusTag | No
     """The tags, and the PLC's clock if there is one. Raises ConfigurationError."""
     out: list[ModbusTag] = []
     time_tag: ModbusTag | None = None
-    for name in (*ROLE_NAMES, "time"):
-        table = tags.table(name)
-        if name not in tags:
-            continue
+    for name, column, table in _each(tags, (*ROLE_NAMES, "time")):
         register = table.integer("register", None, 0, 65_535)
         source = table.choice("table", TABLES, "holding")
         bits = source in ("coil", "discrete")
@@ -112,19 +125,44 @@ def read_modbus_tags(tags: Table) -> tuple[tuple[ModbusTag, ...], ModbusTag | No
         size, signed = MODBUS_TYPES[kind]
         if register + size > 65_536:
             raise table.wrong("register", f"{register} is past the last register", "at most 65535")
-        default = 0 if signed or size == 4 else 2 ** (16 * size)
-        counter = name in _COUNTER_NAMES
-        tag = ModbusTag(
-            SignalRole[name.upper()] if name != "time" else SignalRole.STATE,
-            register,
-            kind,
-            source,
-            table.choice("word_order", ("big", "little"), "big") == "little",
-            table.integer("modulus", default, 0, 2**63) if counter else 0,
-        )
+        default = 0 if signed or size == 4 or bits else 2 ** (16 * size)
+        little = table.choice("word_order", ("big", "little"), "big") == "little"
+        modulus, bcd = _counting(table, name, default, 4 * size)
+        if bcd and signed:
+            raise table.wrong("bcd", f"{kind} has a sign, BCD has none", 'write: type = "uint16" (or uint32, uint64)')
         table.done()
         if name == "time":
-            time_tag = tag
+            time_tag = ModbusTag(SignalRole.STATE, register, kind, source, little, 0)
         else:
-            out.append(tag)
+            lane = column if column >= ROLES else -1
+            out.append(ModbusTag(SignalRole[name.upper()], register, kind, source, little, modulus, bcd, lane))
     return tuple(out), time_tag
+
+
+def _each(tags: Table, names: tuple[str, ...]) -> Iterator[tuple[str, int, Table]]:
+    """(name, column, table) of each tag; the first lane of a counter has its role's column, further ones their own."""
+    following = ROLES
+    for name in names:
+        for lane, table in enumerate(tags.one_or_more(name)):
+            if lane and name not in _COUNTER_NAMES:
+                raise table.wrong("", "is given more than once", _HOW_LANES)
+            if not lane:
+                yield name, ROLE_NAMES.index(name) if name in ROLE_NAMES else 0, table
+                continue
+            if following == COLUMNS:
+                raise table.wrong("", "is one lane too many", f"at most {COLUMNS - ROLES} further lanes in all")
+            yield name, following, table
+            following += 1
+
+
+def _counting(table: Table, name: str, modulus: int, digits: int) -> tuple[int, bool]:
+    """Modulus and BCD of a counter's tag; nothing for another. `digits`: of BCD, where the type tells."""
+    if name not in _COUNTER_NAMES:
+        return 0, False
+    bcd = table.flag("bcd", default=False)
+    if bcd and not digits and "modulus" not in table:
+        raise table.wrong("modulus", "is missing", "write: modulus = 10000 for four BCD digits")
+    found = table.integer("modulus", 10**digits if bcd else modulus, 0, 2**53)
+    if bcd and str(found).strip("0") != "1":
+        raise table.wrong("modulus", f"{found} is no power of ten", "write: modulus = 10000 for four BCD digits")
+    return found, bcd

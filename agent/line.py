@@ -14,7 +14,6 @@ from agent.config_line import LineSettings, ModbusSource, OpcuaSource
 from agent.image import Image
 from protocols.measurement.account import Window
 from protocols.measurement.meter import LineMeter
-from protocols.plc.roles import SignalRole
 
 CLOCK_TOLERANCE_MS: Final = 2000
 """Real milliseconds by which a PLC's clock may differ before the gateway's is used (oee.md, edge rules)."""
@@ -27,7 +26,7 @@ class LineInput(Protocol):
 
     log: logging.LoggerAdapter[logging.Logger]
 
-    def put(self, role: SignalRole, value: int | None, source_ms: int | None) -> None: ...
+    def put(self, column: int, value: int | None, source_ms: int | None) -> None: ...
 
     def begin(self) -> None: ...
 
@@ -52,7 +51,9 @@ class Line:
         self._tolerance_ms = round((CLOCK_TOLERANCE_MS + _wait_ms(settings)) * speed)
         self.delay_ms = round((_wait_ms(settings) + _TRANSIT_MS) * speed)
         configuration = settings.configuration
-        self._image = Image((tag.role for tag in settings.tags), configuration.staleness_ms // 3, meter.last_sample_ms)
+        self._image = Image(
+            (tag.column for tag in settings.tags), configuration.staleness_ms // 3, meter.last_sample_ms
+        )
         self._connected_ms = 0
         self._clock_doubted = False
         self._late_said = 0
@@ -70,7 +71,7 @@ class Line:
         self.link = words
         self.log.info("%s", words)
 
-    def put(self, role: SignalRole, value: int | None, source_ms: int | None) -> None:
+    def put(self, column: int, value: int | None, source_ms: int | None) -> None:
         """A fresh value; None when its quality is bad or it is no usable number. `source_ms`: the PLC's time."""
         now = self._clock.now_ms()
         time_ms = now if source_ms is None else source_ms
@@ -80,7 +81,7 @@ class Line:
             self._doubt(time_ms - now)
             time_ms = now
         good = value is not None and -_I64 <= value < _I64
-        self._image.put(time_ms, role, value if good and value is not None else 0, good)
+        self._image.put(time_ms, column, value if good and value is not None else 0, good)
 
     def alive(self, age_ms: float = 0.0) -> None:
         """The source heard of its peer `age_ms` real milliseconds ago."""

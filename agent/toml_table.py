@@ -219,6 +219,13 @@ class Table:
             raise self.wrong(key, f"{_shown(value)} is not a table", f"write: [{self.name(key)}]")
         return Table(value, (*self._path, key), self._file, self._lines)
 
+    def one_or_more(self, key: str) -> list[Table]:
+        """A table, or an array of tables; none when it is left out."""
+        if key not in self._data:
+            self._asked[key] = None
+            return []
+        return self.tables(key) if isinstance(self._data[key], list) else [self.table(key)]
+
     def tables(self, key: str, *, required: bool = False) -> list[Table]:
         """An array of tables, [[key]]."""
         self._asked[key] = None

@@ -19,13 +19,14 @@ from agent.simulator.spec import LineSpec, Protocol
 from agent.simulator.streams import Stream
 from agent.simulator.walk import Cause, Row, Walk
 from protocols.plc.packml import Mode, State
-from protocols.plc.roles import ROLES, SignalRole
+from protocols.plc.roles import ROLES, SPEED_SCALE, SignalRole
 from protocols.plc.sample import SampleBlock
 
 Int64s = NDArray[np.int64]
 
 _ALL_GOOD: Final = (1 << ROLES) - 1
 _ROWS_A_STRETCH: Final = 4096
+_FAULTS: Final = (State.ABORTING, State.ABORTED, State.CLEARING)
 
 OFF, STOPPED, RUNNING, FAULT, STARVED, BLOCKED, SETUP, IDLE = range(8)
 """The status word of a line that does not speak PackML."""
@@ -149,7 +150,7 @@ class Plant:
     # What the PLC shows
 
     def image(self, time_ms: int) -> tuple[int, ...]:
-        """The seven raw values at an instant, by `SignalRole`."""
+        """The raw values at an instant, by `SignalRole`."""
         values = self._images(np.array([time_ms], np.int64))
         return tuple(int(value) for value in values[0])
 
@@ -167,10 +168,10 @@ class Plant:
             times = np.union1d(polls, changes)
             if len(times):
                 values = self._images(times, stretch)
-                yield SampleBlock(times, values, np.full(len(times), _ALL_GOOD, np.uint8))
+                yield SampleBlock(times, values, np.full(len(times), _ALL_GOOD, np.uint32))
 
     def _images(self, times: Int64s, stretch: _Stretch | None = None) -> Int64s:
-        """[n, 7] for times that lie in one stretch."""
+        """[n, ROLES] for times that lie in one stretch."""
         found = stretch if stretch is not None else self._stretch(int(times[0]))
         index = np.searchsorted(found.rows[:, _START], times, "right") - 1
         rows = found.rows[index]
@@ -194,6 +195,13 @@ class Plant:
         values[:, SignalRole.REJECT] = shown_reject % modulus
         values[:, SignalRole.PRODUCT] = rows[:, _PRODUCT]
         values[:, SignalRole.ORDER] = rows[:, _ORDER]
+        state, cycle = rows[:, _STATE], rows[:, _CYCLE]
+        values[:, SignalRole.REWORK] = 0
+        values[:, SignalRole.RUNNING] = state == State.EXECUTE
+        values[:, SignalRole.FAULT] = np.isin(state, _FAULTS)
+        values[:, SignalRole.SPEED] = np.where(cycle > 0, 60_000_000 * SPEED_SCALE // np.maximum(cycle, 1), 0)
+        values[:, SignalRole.HEARTBEAT] = times // 1000 % 65536
+        values[:, SignalRole.REASON] = np.where(state == State.EXECUTE, 0, found.raw[index])
         return values
 
     def _made(self, times: Int64s, stretch: _Stretch | None = None) -> tuple[Int64s, Int64s]:

@@ -21,7 +21,7 @@ from agent.config_line import ModbusSource
 from agent.config_tags import ModbusTag
 from agent.line import LineInput
 from agent.sources.modbus_plan import Read, plan, split, value
-from protocols.plc.roles import SignalRole
+from protocols.plc.roles import SPEED_SCALE, SignalRole
 
 _EXCEPTIONS: Final = {
     1: "the device does not know this function", 2: "the register does not exist",
@@ -102,7 +102,9 @@ class ModbusReader:
                 number = values.get(tag)
                 if number is not None and tag.role is SignalRole.ORDER:
                     number = int(number != 0)
-                self._line.put(tag.role, number, time_ms)
+                elif number is not None and tag.role is SignalRole.SPEED:
+                    number *= SPEED_SCALE
+                self._line.put(tag.column, number, time_ms)
             self._line.alive()
             backoff.reset()
             # On a grid, not after the last answer: a slow device must not make the polls drift.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,7 @@ from agent.config_line import OpcuaSource
 from agent.config_tags import OpcuaTag
 from agent.line import LineInput
 from protocols.errors import ConfigurationError
-from protocols.plc.roles import SignalRole
+from protocols.plc.roles import SPEED_SCALE, SignalRole
 
 CONNECT_S: Final = 20.0
 """The outer deadline of one attempt, from the socket to the first subscription."""
@@ -66,7 +67,7 @@ class OpcuaReader:
         self._keep_alive_count = max(1, int(keep_alive_s / interval_s))
         self._silence_s = max(LEAST_SILENCE_S, 4 * self._keep_alive_count * interval_s)
         self._said: set[tuple[SignalRole, str]] = set()
-        self._roles: dict[ua.NodeId, SignalRole] = {}
+        self._nodes: dict[ua.NodeId, OpcuaTag] = {}
         self._ended: str | None = None
 
     async def run(self) -> None:
@@ -88,7 +89,7 @@ class OpcuaReader:
         if self._source.username is not None:
             client.set_user(self._source.username)
             client.set_password(read_password(self._source.password_file))
-        self._roles.clear()
+        self._nodes.clear()
         self._ended = None
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -123,7 +124,7 @@ class OpcuaReader:
         for tag in tags:
             try:
                 node = await resolve(client, tag)
-                self._roles[node.nodeid] = tag.role
+                self._nodes[node.nodeid] = tag
                 outcome = await subscription.subscribe_data_change(
                     [node],
                     queuesize=self._source.queue_size,
@@ -133,7 +134,7 @@ class OpcuaReader:
                     raise LookupError(outcome[0].name)  # noqa: TRY004 - the server's answer, not a type
             except (UaStatusCodeError, LookupError) as error:
                 bad.append(tag)
-                self._line.put(tag.role, None, None)
+                self._line.put(tag.column, None, None)
                 self._say(tag.role, f"the tag {tag.words} cannot be read ({link_words(error)}); trying again later")
         return bad
 
@@ -167,16 +168,17 @@ class OpcuaReader:
 
     def datachange_notification(self, node: Node, value: Any, data: Any) -> None:
         """One value of a monitored item, in the order of its queue."""
-        role = self._roles.get(node.nodeid)
-        if role is None:
+        tag = self._nodes.get(node.nodeid)
+        if tag is None:
             return
+        role = tag.role
         found: ua.DataValue = data.monitored_item.Value
         status = found.StatusCode.value if found.StatusCode is not None else 0
         if status & _OVERFLOW == _OVERFLOW:
             self._say(role, f"{role.name.lower()}: the server lost values, its queue was full; raise queue_size")
         # Severity, the two top bits, must be Good (Part 4, 7.39); Uncertain is not good enough to pay by.
         number = self._number(role, value) if status >> 30 == 0 else None
-        self._line.put(role, number, _unix_ms(found.SourceTimestamp or found.ServerTimestamp))
+        self._line.put(tag.column, number, _unix_ms(found.SourceTimestamp or found.ServerTimestamp))
 
     def status_change_notification(self, status: ua.StatusChangeNotification) -> None:
         """The server ends the subscription, or the client has lost the connection."""
@@ -190,6 +192,8 @@ class OpcuaReader:
             return code
         if role is SignalRole.ORDER:
             return int(bool(value))
+        if role is SignalRole.SPEED and isinstance(value, int | float) and math.isfinite(value):
+            return math.floor(value * SPEED_SCALE)
         if isinstance(value, float) and value.is_integer():
             return int(value)
         if isinstance(value, int):

@@ -76,4 +76,4 @@ class ReplayedLine:
         if not self._has_order:
             values = values.copy()
             values[:, SignalRole.ORDER] = 1
-        return SampleBlock(block.time_ms, values, block.valid & np.uint8(self._mask))
+        return SampleBlock(block.time_ms, values, block.valid & np.uint32(self._mask))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from protocols.measurement.account import Category
 from protocols.measurement.configuration import LineConfiguration
-from protocols.plc.packml import State
+from protocols.measurement.machine import PackML, PiecesOnly, StateValues
+from protocols.plc.packml import State, is_legal
 
 # State -> (category while an order is active, category without an order).
 _TABLE: Final[dict[State, tuple[Category, Category]]] = {
@@ -43,7 +44,10 @@ TRANSIENT: Final = frozenset({State.STARTING, State.COMPLETING, State.RESETTING,
 STOPS: Final = frozenset({Category.FAILURE, Category.HELD, Category.UNASSIGNED})
 """Categories that together make a stop, which is a minor one if it is closed and short."""
 
-SETUP_ROW: Final = 2
+HALTS: Final = STOPS | {Category.RESTRAINT}
+"""Categories in which a machine stands that could run: what flapping goes to and from."""
+
+_NS_PER_MS: Final = 1_000_000
 
 
 def category_table() -> NDArray[np.uint8]:
@@ -56,9 +60,32 @@ def category_table() -> NDArray[np.uint8]:
 
 def state_table(configuration: LineConfiguration) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Raw values in ascending order, and the state of each. A raw value that is not listed is UNDEFINED."""
-    states = configuration.states or tuple((int(state), state) for state in State)
-    listed = sorted(states)
+    mapping = configuration.mapping
+    pairs = mapping.values if isinstance(mapping, StateValues) else tuple((int(state), state) for state in State)
+    listed = sorted(pairs)
     return (
         np.array([raw for raw, _ in listed], np.int64),
         np.array([int(state) for _, state in listed], np.uint8),
     )
+
+
+def legal_table(configuration: LineConfiguration) -> NDArray[np.uint8]:
+    """uint8[18, 18]: 1 where a move is legal. Only a machine that speaks PackML is held to PackML's moves."""
+    free = not isinstance(configuration.mapping, PackML)
+    return np.array([[free or is_legal(before, after) for after in State] for before in State], np.uint8)
+
+
+def cycle_table(configuration: LineConfiguration) -> NDArray[np.int64]:
+    """int64[p, 2]: product code, rising, and the ms within which its next piece must come; without an ideal cycle
+    a product is left out. Empty for a machine whose state is told otherwise."""
+    mapping = configuration.mapping
+    rows = (
+        sorted(
+            (product.code, -(-mapping.cycles * product.ideal_cycle_ns // _NS_PER_MS))
+            for product in configuration.products
+            if product.ideal_cycle_ns
+        )
+        if isinstance(mapping, PiecesOnly)
+        else []
+    )
+    return np.array(rows, np.int64).reshape(len(rows), 2)

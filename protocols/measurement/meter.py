@@ -7,19 +7,23 @@ whole memory, and what happened while nobody looked becomes UNKNOWN time.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from math import gcd
 from typing import Any, Final
 
 import numpy as np
 
 from protocols.errors import Malformed
 from protocols.measurement.account import Category, TimeAccount, Window, total
-from protocols.measurement.configuration import LineConfiguration
+from protocols.measurement.configuration import Encoding, LineConfiguration
 from protocols.measurement.kernels import scan as k
-from protocols.measurement.mapping import category_table, state_table
-from protocols.measurement.timeline import Stop, Timeline
-from protocols.measurement.windows import Cut, Delta, accounts, cuts
+from protocols.measurement.machine import PackML, PiecesOnly, RunningBit, Speed, StateValues
+from protocols.measurement.mapping import category_table, cycle_table, legal_table, state_table
+from protocols.measurement.startup import Starts
+from protocols.measurement.timeline import Resolved, Stop, Stretch, Timeline
+from protocols.measurement.windows import Cut, Seen, accounts, cuts
 from protocols.plc.packml import State
 from protocols.plc.roles import SignalRole
 from protocols.plc.sample import SampleBlock
@@ -27,7 +31,8 @@ from protocols.plc.sample import SampleBlock
 RECENT_MS: Final = 300_000
 RIBBON_RUNS: Final = 400
 STOPS_SHOWN: Final = 5
-_COUNTERS: Final = (SignalRole.TOTAL, SignalRole.GOOD, SignalRole.REJECT)
+_ROWS_A_CALL: Final = 16_384  # bounds what a kernel's call may write: some 5 MB
+_MINUTE_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +61,24 @@ class LineMeter:
         self.configuration = configuration
         self._products = {product.code: product.name for product in configuration.products}
         self._counters = frozenset(counter.role for counter in configuration.counters)
-        self._raw_states, self._states = state_table(configuration)
-        self._categories = category_table()
-        self._modes = np.array(configuration.production_modes, np.int64)
+        self._tables = (
+            *state_table(configuration),
+            category_table(),
+            legal_table(configuration),
+            np.array(configuration.production_modes, np.int64),
+            cycle_table(configuration),
+        )
+        self._legal = self._tables[3]
         self._limits = _limits(configuration)
-        self._memory = k.fresh_carry()
+        self._lanes = _lanes(configuration)
+        self._memory = k.fresh_carry(len(self._lanes))
         self._closed_ms = start_ms
-        self._timeline = Timeline(start_ms, configuration.definition.minor_stop_ms)
-        self._deltas: list[Delta] = []
+        self._handed_ms = start_ms
+        self._timeline = Timeline(start_ms, configuration.definition)
+        self._starts = Starts()
+        self._deltas: list[k.I64] = []
+        self._moves: list[tuple[int, int]] = []
+        self._ended: list[Stop] = []
         self._product = self._only_product()
         self._changes: list[tuple[int, str]] = []
         self._recent: list[Window] = []
@@ -89,77 +104,93 @@ class LineMeter:
             return
         if int(block.time_ms[0]) < max(self.last_sample_ms, self._closed_ms):
             raise Malformed(f"rows reach back to {int(block.time_ms[0])}, before {self.last_sample_ms}")
-        run_ms, run_category = np.empty(2 * rows, np.int64), np.empty(2 * rows, np.int64)
-        deltas, products = np.empty((3 * rows, 4), np.int64), np.empty((rows, 2), np.int64)
-        runs, delta_rows, changes = k.scan(
-            block.time_ms,
-            block.values,
-            block.valid,
-            self._raw_states,
-            self._states,
-            self._categories,
-            self._modes,
+        for first in range(0, rows, _ROWS_A_CALL):
+            last = first + _ROWS_A_CALL
+            self._scan(block.time_ms[first:last], block.values[first:last], block.valid[first:last])
+
+    def _scan(self, time_ms: k.I64, values: k.I64, valid: k.U32) -> None:
+        rows = len(time_ms)
+        runs = np.empty((k.RUNS_A_ROW * rows + 2, 2), np.int64)
+        deltas = np.empty((max(1, len(self._lanes) * rows), 4), np.int64)
+        events = np.empty((k.EVENTS_A_ROW * rows + 2, 3), np.int64)
+        run_rows, delta_rows, event_rows = k.scan(
+            np.ascontiguousarray(time_ms),
+            np.ascontiguousarray(values),
+            np.ascontiguousarray(valid),
+            *self._tables,
             self._limits,
+            self._lanes,
             self._memory,
-            run_ms,
-            run_category,
+            runs,
             deltas,
-            products,
+            events,
         )
-        for start, category in zip(run_ms[:runs].tolist(), run_category[:runs].tolist(), strict=True):
+        self._take(runs[:run_rows], events[:event_rows])
+        if delta_rows:
+            self._deltas.append(deltas[:delta_rows].copy())
+
+    def _take(self, runs: k.I64, events: k.I64) -> None:
+        for start, category in runs.tolist():
             self._timeline.append(max(start, self._closed_ms), Category(category))
-        for read, role, pieces, flags in deltas[:delta_rows].tolist():
-            self._deltas.append(Delta(read, SignalRole(role), pieces, flags))
-        for at, code in products[:changes].tolist():
-            self._changes.append((at, self._products.get(code, f"#{code}")))
+        for at, kind, value in events.tolist():
+            if kind == k.EVENT_MOVE:
+                self._moves.append((at, value))
+            elif kind == k.EVENT_REASON:
+                self._timeline.give_reason(at, value)
+            else:
+                self._changes.append((at, self._products.get(value, f"#{value}")))
 
     def advance(self, watermark_ms: int) -> list[Window]:
         """The windows that are closed now: those that end before `watermark_ms`, to which all rows were pushed.
 
         Contiguous with those given before. Rows that are older than a closed window can no longer be pushed.
         """
-        self._go_stale(watermark_ms)
-        decided = self._timeline.decided_until(watermark_ms)
+        self._settle(watermark_ms)
+        if watermark_ms <= self._closed_ms:
+            return []
+        resolved = self._timeline.resolve(watermark_ms)
+        decided = resolved.decided_ms
         planned = self._cuts(decided + self.configuration.window_ms)
         closed = [cut for cut in planned if cut.end_ms < watermark_ms and cut.end_ms <= decided]
         if not closed:
             return []
         end_ms = closed[-1].end_ms
-        due = [delta for delta in self._deltas if delta.read_ms <= end_ms]
-        stops = self._timeline.stops(watermark_ms)
-        windows = accounts(
-            closed,
-            self._timeline.resolved(watermark_ms),
-            due,
-            stops,
-            self._counters,
-            self.configuration.ideal_cycle_ns,
-        )
-        self._remember(windows, stops, end_ms)
-        self._deltas = [delta for delta in self._deltas if delta.read_ms > end_ms]
+        self._watch_starts(self._starts, resolved.stretches, end_ms)
+        windows = self._accounts(closed, resolved, self._starts)
+        self._hand_out(resolved, min(end_ms, decided - 1))
+        self._remember(windows, resolved, end_ms)
+        deltas = self._all_deltas()
+        self._deltas = [deltas[deltas[:, 0] > end_ms]]
+        self._moves = self._moves[bisect_right(self._moves, (end_ms, -1)) :]
+        self._starts.forget(end_ms - self.configuration.definition.startup_ms)
         self._closed_ms = end_ms
-        for at, product in [change for change in self._changes if change[0] < end_ms]:
-            self._product = product
-            self._changes.remove((at, product))
+        past = sum(at < end_ms for at, _ in self._changes)
+        if past:
+            self._product = self._changes[past - 1][1]
+            del self._changes[:past]
         self._timeline.forget(end_ms)
         return windows
+
+    def take_stops(self) -> list[Stop]:
+        """The stops that ended before what `advance` has closed, each exactly once, in order of time.
+
+        Call it before `carry`, which keeps those that were not taken.
+        """
+        ended, self._ended = self._ended, []
+        return ended
 
     def live(self, now_ms: int) -> Live:
         """What the line does at `now_ms`, with the account of its shift so far."""
         # Rows may still be on their way, so nothing is decided here: what is stale is left out of the account.
-        known = bool(self._memory[k.SEEN]) and now_ms - self.last_sample_ms <= self.configuration.staleness_ms
-        until_ms = now_ms if known else max(self._closed_ms, self.last_sample_ms + self.configuration.staleness_ms)
-        until_ms = min(until_ms, now_ms)
-        runs = list(self._timeline.resolved(until_ms))
-        seen_stops = self._timeline.stops(until_ms)
-        open_windows = accounts(
-            self._cuts(until_ms),
-            runs,
-            self._deltas,
-            seen_stops,
-            self._counters,
-            self.configuration.ideal_cycle_ns,
-        )
+        stale_ms = self._stale_ms
+        known = bool(self._memory[k.SEEN]) and now_ms <= stale_ms
+        until_ms = now_ms if known else max(self._closed_ms, min(stale_ms, now_ms))
+        resolved = self._timeline.resolve(until_ms)
+        runs = resolved.stretches
+        seen_stops = resolved.stops
+        starts = self._starts.copy()
+        self._watch_starts(starts, runs, until_ms)
+        open_windows = self._accounts(self._cuts(until_ms), resolved, starts)
         windows = self._recent + open_windows
         here = self.configuration.calendar.segments(now_ms, now_ms + 1)[0]
         shift = self._shift_bounds(now_ms) if here.shift else (now_ms, now_ms, 0)
@@ -184,32 +215,83 @@ class LineMeter:
     def carry(self) -> dict[str, Any]:
         """All that a restart needs: integers, texts and lists."""
         return {
-            "closed_ms": self._closed_ms,
-            "deltas": [[d.read_ms, int(d.role), d.pieces, d.flags] for d in self._deltas],
-            "memory": [int(value) for value in self._memory],
-            "product": self._product,
+            "armed": int(self._starts.armed),
             "changes": [[at, product] for at, product in self._changes],
-            "runs": self._timeline.to_data(),
+            "closed_ms": self._closed_ms,
+            "deltas": self._all_deltas().tolist(),
+            "ended": [[int(value) for value in astuple(stop)] for stop in self._ended],
+            "handed_ms": self._handed_ms,
+            "memory": self._memory.tolist(),
+            "moves": [list(move) for move in self._moves],
+            "product": self._product,
+            "started_ms": list(self._starts.started_ms),
+            **self._timeline.to_data(),
         }
 
     def _resume(self, carry: Mapping[str, Any]) -> None:
         self._closed_ms = carry["closed_ms"]
-        self._deltas = [Delta(at, SignalRole(r), p, f) for at, r, p, f in carry["deltas"]]
+        self._handed_ms = carry["handed_ms"]
+        self._deltas = [np.array(carry["deltas"], np.int64).reshape(-1, 4)]
         self._memory = np.array(carry["memory"], np.int64)
+        if len(self._memory) != k.CARRY + k.LANE * len(self._lanes):
+            raise Malformed("what was kept of this line is of another form")
         self._product = carry["product"]
         self._changes = [(at, product) for at, product in carry["changes"]]
-        self._timeline.load(carry["runs"])
+        self._moves = [(at, illegal) for at, illegal in carry["moves"]]
+        self._starts = Starts(bool(carry["armed"]), list(carry["started_ms"]))
+        self._ended = [
+            Stop(start, end, Category(category), reason, bool(minor), bool(long))
+            for start, end, category, reason, minor, long in carry["ended"]
+        ]
+        self._timeline.load(carry["runs"], carry["reasons"])
 
     def _only_product(self) -> str:
         products = self.configuration.products
         return products[0].name if len(products) == 1 else ""
 
-    def _go_stale(self, now_ms: int) -> None:
-        """Ends the last state when its news is too old, as the kernel would at the next row."""
-        stale_ms = self.last_sample_ms + self.configuration.staleness_ms
-        if self._memory[k.SEEN] and now_ms > stale_ms and self._memory[k.CATEGORY] != Category.UNKNOWN:
-            self._timeline.append(max(stale_ms, self._closed_ms), Category.UNKNOWN)
-            self._memory[k.CATEGORY] = Category.UNKNOWN
+    @property
+    def _stale_ms(self) -> int:
+        """When the last news is too old, if none comes."""
+        news = self.last_sample_ms
+        if self.configuration.heartbeat and self._memory[k.SEEN]:
+            news = min(news, int(self._memory[k.HEART_MS]))
+        return news + self.configuration.staleness_ms
+
+    def _settle(self, now_ms: int) -> None:
+        """Lets happen what happens without a row, as the kernel would before the next one."""
+        runs, events = np.empty((2, 2), np.int64), np.empty((2, 3), np.int64)
+        run_rows, event_rows = k.settle(now_ms, self._legal, self._limits, self._memory, runs, 0, events, 0)
+        self._take(runs[:run_rows], events[:event_rows])
+
+    def _all_deltas(self) -> k.I64:
+        """All that are not in a closed window, as one array."""
+        if len(self._deltas) != 1:
+            self._deltas = [np.concatenate(self._deltas) if self._deltas else np.empty((0, 4), np.int64)]
+        return self._deltas[0]
+
+    def _accounts(self, windows: list[Cut], resolved: Resolved, starts: Starts) -> list[Window]:
+        if not windows:
+            return []
+        deltas = self._all_deltas()
+        seen = Seen(
+            resolved.stretches,
+            deltas[deltas[:, 0] <= windows[-1].end_ms],
+            np.array(self._moves, np.int64).reshape(-1, 2),
+            resolved.stops,
+            starts.started_ms,
+            self.configuration.definition.startup_ms,
+        )
+        return accounts(windows, seen, self._counters, self.configuration.ideal_cycle_ns)
+
+    def _watch_starts(self, starts: Starts, stretches: list[Stretch], until_ms: int) -> None:
+        if self.configuration.definition.startup_ms and until_ms > self._closed_ms:
+            segments = self.configuration.calendar.segments(self._closed_ms, until_ms)
+            starts.watch(stretches, segments, self._closed_ms, until_ms)
+
+    def _hand_out(self, resolved: Resolved, until_ms: int) -> None:
+        # A stop that ends exactly where the timeline is no longer decided may still go on.
+        self._ended += [stop for stop in resolved.stops if self._handed_ms < stop.end_ms <= until_ms]
+        self._handed_ms = max(self._handed_ms, until_ms)
 
     def _cuts(self, end_ms: int) -> list[Cut]:
         return cuts(
@@ -221,13 +303,13 @@ class LineMeter:
             self._changes,
         )
 
-    def _remember(self, windows: list[Window], stops: list[Stop], end_ms: int) -> None:
+    def _remember(self, windows: list[Window], resolved: Resolved, end_ms: int) -> None:
         """Keeps what `live` shows of the shift under way."""
         shift = windows[-1].shift
         self._recent = [w for w in self._recent + windows if w.shift == shift or w.end_ms > end_ms - 2 * RECENT_MS]
-        runs = [(max(s, self._closed_ms), c) for s, e, c in self._timeline.resolved(end_ms) if e > self._closed_ms]
+        runs = [(max(s, self._closed_ms), c) for s, e, c in resolved.stretches if e > self._closed_ms and s < end_ms]
         self._ribbon = list(_merged([*self._ribbon, *runs], 0))[-RIBBON_RUNS:]
-        ended = {s.start_ms: s for s in [*self._shown_stops, *stops] if s.end_ms <= end_ms}
+        ended = {s.start_ms: s for s in [*self._shown_stops, *resolved.stops] if s.end_ms <= end_ms}
         self._shown_stops = list(ended.values())[-STOPS_SHOWN:]
 
     def _shift_bounds(self, now_ms: int) -> tuple[int, int, int]:
@@ -257,9 +339,31 @@ def _limits(configuration: LineConfiguration) -> k.I64:
     limits[k.STALENESS_MS] = configuration.staleness_ms
     limits[k.MAX_PER_HOUR] = configuration.max_pieces_per_hour
     limits[k.HAS_MODE] = len(configuration.production_modes) > 0
-    limits[k.HAS_ORDER] = 1
     limits[k.HAS_PRODUCT] = len(configuration.products) != 1
-    moduli = {counter.role: counter.modulus for counter in configuration.counters}
-    for i, role in enumerate(_COUNTERS):
-        limits[k.MODULUS + i] = moduli.get(role, -1)
+    limits[k.HAS_HEARTBEAT] = configuration.heartbeat
+    roles = {counter.role for counter in configuration.counters}
+    limits[k.PIECE_ROLE] = SignalRole.TOTAL if SignalRole.TOTAL in roles else SignalRole.GOOD
+    match configuration.mapping:
+        case PackML() | StateValues():
+            limits[k.KIND] = k.BY_STATE
+        case RunningBit(mask):
+            limits[k.KIND], limits[k.FAULT_MASK] = k.BY_RUNNING, mask
+        case Speed(above, mask):
+            limits[k.KIND], limits[k.SPEED_ABOVE], limits[k.FAULT_MASK] = k.BY_SPEED, above, mask
+        case PiecesOnly(_, mask):
+            limits[k.KIND], limits[k.FAULT_MASK] = k.BY_PIECES, mask
     return limits
+
+
+def _lanes(configuration: LineConfiguration) -> k.I64:
+    """`counters` of the kernel. Every cut of a window lies on a grid of `cell`: shifts begin on whole minutes, and no
+    zone has been off UTC by less since 1972."""
+    cell = gcd(configuration.window_ms, _MINUTE_MS)
+    roles = {counter.role for counter in configuration.counters}
+    out = np.zeros((len(configuration.counters), 5), np.int64)
+    for i, (counter, column) in enumerate(zip(configuration.counters, configuration.counter_columns, strict=True)):
+        # What start-up rejects are made of keeps its own times.
+        apart = counter.role is SignalRole.REJECT or SignalRole.REJECT not in roles
+        cell_ms = 0 if configuration.definition.startup_ms and apart else cell
+        out[i] = (column, counter.role, counter.modulus, counter.encoding is Encoding.BCD, cell_ms)
+    return out

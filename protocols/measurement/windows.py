@@ -1,36 +1,29 @@
 """Windows: where the time of a line is cut, and what falls on which side of a cut.
 
 Decides the cuts (the grid, the calendar's edges, product changes) and how runs and counter deltas become the
-account of each piece. A window is half-open in time; pieces are credited to (start, end], since a count read at a
+account of each window. A window is half-open in time; pieces are credited to (start, end], since a count read at a
 cut was made before it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
 
 from protocols.measurement.account import CATEGORIES, CalendarKind, Category, TimeAccount, Window
 from protocols.measurement.calendar import Calendar
-from protocols.measurement.kernels.scan import BREAK, ESTIMATED
-from protocols.measurement.timeline import Stop
-from protocols.plc.roles import SignalRole
+from protocols.measurement.kernels.scan import BREAK, ESTIMATED, I64
+from protocols.measurement.timeline import Stop, Stretch
+from protocols.plc.roles import COUNTER_ROLES, ROLES, SignalRole
 
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """Pieces that a counter was found to have counted when it was read at `read_ms`.
-
-    After a gap in the data they were made at some time in the gap: they are real, and booked where they were read,
-    flagged ESTIMATED. (Sharing them out over windows that may be closed already would make the sums depend on when
-    a window was closed.)
-    """
-
-    read_ms: int
-    role: SignalRole
-    pieces: int
-    flags: int  # of kernels.scan
+_TOTAL, _GOOD, _REJECT, _REWORK = COUNTER_ROLES
+_DOWN: Final = {
+    CalendarKind.PLANNED_DOWN: Category.PLANNED_DOWN,
+    CalendarKind.NOT_SCHEDULED: Category.NOT_SCHEDULED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,64 +57,119 @@ def cuts(
     return out
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What there is to share out over windows.
+
+    `stretches` cover the windows. `deltas`: int64[n, 4], time_ms, role, pieces, flags of kernels.scan: pieces that a
+    counter was found to have counted when it was read. After a gap in the data they were made at some time in the
+    gap: they are real, and booked where they were read, flagged ESTIMATED. (Sharing them out over windows that may be
+    closed already would make the sums depend on when a window was closed.) `moves`: int64[n, 2], time_ms of a move
+    between states and whether PackML does not know it. `started_ms`: starts of production, rising; rejects read
+    within `startup_ms` after one are start-up rejects.
+    """
+
+    stretches: Sequence[Stretch]
+    deltas: I64
+    moves: I64
+    stops: Sequence[Stop]
+    started_ms: Sequence[int]
+    startup_ms: int
+
+
 def accounts(
-    windows: Sequence[Cut],
-    runs: Iterable[tuple[int, int, Category]],
-    deltas: Iterable[Delta],
-    stops: Iterable[Stop],
-    counters: Collection[SignalRole],
-    ideal_cycle_ns: Mapping[str, int | None],
+    windows: Sequence[Cut], seen: Seen, counters: Collection[SignalRole], ideal_cycle_ns: Mapping[str, int | None]
 ) -> list[Window]:
     """The windows with their accounts.
 
-    `runs`: (start_ms, end_ms, category), in order, covering the windows. `counters`: the one or two that the line
-    has; what is not counted follows from them (good = total - reject, and so on).
+    `counters`: the roles of the line's counters; what is not counted follows from them (good = total - reject, and
+    so on).
     """
     if not windows:
         return []
-    edges = [*(cut.start_ms for cut in windows), windows[-1].end_ms]
-    tallies = [_Tally() for _ in windows]
-    at = 0
-    for start, end, category in runs:
-        while at < len(tallies) and edges[at + 1] <= start:
-            at += 1
-        if at < len(tallies) and edges[at] <= start < end:
-            tallies[at].transitions += 1
-        into = at
-        while into < len(tallies) and edges[into] < end:
-            tallies[into].category_ms[category] += min(end, edges[into + 1]) - max(start, edges[into])
-            into += 1
-    for delta in deltas:
-        tally = tallies[min(max(bisect_left(edges, delta.read_ms) - 1, 0), len(tallies) - 1)]
-        tally.pieces[delta.role] += delta.pieces
-        if delta.flags & ESTIMATED and delta.role is not SignalRole.REJECT:
-            tally.estimated += delta.pieces
-        tally.breaks += delta.flags & BREAK != 0
-    for stop in stops:
-        if edges[0] <= stop.start_ms < edges[-1]:
-            tally = tallies[bisect_right(edges, stop.start_ms) - 1]
-            tally.minor_stops += stop.minor
-            tally.stops += stop.long
-    return [_window(cut, tally, counters, ideal_cycle_ns) for cut, tally in zip(windows, tallies, strict=True)]
+    edges = np.array([*(cut.start_ms for cut in windows), windows[-1].end_ms], np.int64)
+    times = _times(edges, seen.stretches).tolist()
+    pieces, startup, estimated, breaks = (found.tolist() for found in _pieces(edges, seen, counters))
+    moves = np.zeros((len(windows), 2), np.int64)
+    inside = seen.moves[(seen.moves[:, 0] >= edges[0]) & (seen.moves[:, 0] < edges[-1])]
+    at = np.searchsorted(edges, inside[:, 0], "right") - 1
+    np.add.at(moves[:, 0], at, 1)
+    np.add.at(moves[:, 1], at, inside[:, 1])
+    stops = _stops(edges, windows, seen.stops).tolist()
+    return [
+        _window(
+            cut, times[i], pieces[i], startup[i], estimated[i], breaks[i], moves_i, stops[i], counters, ideal_cycle_ns
+        )
+        for i, (cut, moves_i) in enumerate(zip(windows, moves.tolist(), strict=True))
+    ]
 
 
-class _Tally:
-    """What falls into one window, before the calendar has its say."""
+def _times(edges: I64, stretches: Sequence[Stretch]) -> I64:
+    """int64[n, CATEGORIES]: ms of each category in each window."""
+    starts = np.array([start for start, _, _ in stretches], np.int64)
+    categories = np.array([int(category) for _, _, category in stretches], np.int64)
+    within = starts[(starts > edges[0]) & (starts < edges[-1])]
+    points = np.union1d(edges, within)
+    out = np.zeros((len(edges) - 1, CATEGORIES), np.int64)
+    window = np.searchsorted(edges, points[:-1], "right") - 1
+    category = categories[np.searchsorted(starts, points[:-1], "right") - 1]
+    np.add.at(out, (window, category), np.diff(points))
+    return out
 
-    def __init__(self) -> None:
-        self.category_ms = [0] * CATEGORIES
-        self.pieces = {SignalRole.TOTAL: 0, SignalRole.GOOD: 0, SignalRole.REJECT: 0}
-        self.estimated = 0
-        self.breaks = 0
-        self.transitions = 0
-        self.stops = 0
-        self.minor_stops = 0
+
+def _pieces(edges: I64, seen: Seen, counters: Collection[SignalRole]) -> tuple[I64, I64, I64, I64]:
+    """By window: pieces by role int64[n, ROLES], start-up rejects, estimated pieces, and breaks int64[n]."""
+    windows = len(edges) - 1
+    time_ms, role, count, flags = seen.deltas.T
+    at = np.clip(np.searchsorted(edges, time_ms, "left") - 1, 0, windows - 1)
+    pieces = np.zeros((windows, ROLES), np.int64)
+    np.add.at(pieces, (at, role), count)
+    startup = np.zeros((windows, ROLES), np.int64)
+    if seen.startup_ms > 0 and seen.started_ms:
+        started = np.array(seen.started_ms, np.int64)
+        last = np.searchsorted(started, time_ms, "left") - 1  # a count read at the start was made before it
+        during = (last >= 0) & (time_ms <= started[np.maximum(last, 0)] + seen.startup_ms)
+        np.add.at(startup, (at[during], role[during]), count[during])
+    of_total = [int(r) for r in _that_make_the_total(counters)]
+    estimated, breaks = np.zeros(windows, np.int64), np.zeros(windows, np.int64)
+    gap = (flags & ESTIMATED != 0) & np.isin(role, of_total)
+    np.add.at(estimated, at[gap], count[gap])
+    np.add.at(breaks, at, (flags & BREAK != 0).astype(np.int64))
+    return pieces, startup, estimated, breaks
+
+
+def _that_make_the_total(counters: Collection[SignalRole]) -> tuple[SignalRole, ...]:
+    if _TOTAL in counters:
+        return (_TOTAL,)
+    return (_GOOD, _REJECT)
+
+
+def _stops(edges: I64, windows: Sequence[Cut], stops: Sequence[Stop]) -> I64:
+    """int64[n, 3]: stops that began in each window: long ones, minor ones, and of the long ones failures.
+
+    The calendar beats tags: a stop that begins where no production is planned is none of these.
+    """
+    out = np.zeros((len(windows), 3), np.int64)
+    inside = [stop for stop in stops if edges[0] <= stop.start_ms < edges[-1]]
+    at = np.searchsorted(edges, np.array([stop.start_ms for stop in inside], np.int64), "right") - 1
+    for stop, i in zip(inside, at.tolist(), strict=True):
+        if windows[i].kind is CalendarKind.SCHEDULED:
+            out[i] += (stop.long, stop.minor, stop.long and stop.category is Category.FAILURE)
+    return out
 
 
 def _window(
-    cut: Cut, tally: _Tally, counters: Collection[SignalRole], ideal_cycle_ns: Mapping[str, int | None]
+    cut: Cut,
+    category_ms: list[int],
+    pieces: list[int],
+    startup: list[int],
+    estimated: int,
+    breaks: int,
+    moves: list[int],
+    stops: list[int],
+    counters: Collection[SignalRole],
+    ideal_cycle_ns: Mapping[str, int | None],
 ) -> Window:
-    category_ms = tally.category_ms
     length = cut.end_ms - cut.start_ms
     planned = length
     if cut.kind is not CalendarKind.SCHEDULED:
@@ -129,9 +177,8 @@ def _window(
         planned = category_ms[Category.PRODUCING]
         category_ms = [0] * CATEGORIES
         category_ms[Category.PRODUCING] = planned
-        down = Category.PLANNED_DOWN if cut.kind is CalendarKind.PLANNED_DOWN else Category.NOT_SCHEDULED
-        category_ms[down] = length - planned
-    total, good, reject = quantities(tally.pieces, counters)
+        category_ms[_DOWN[cut.kind]] = length - planned
+    total, good, reject = quantities(pieces, counters)
     ideal = ideal_cycle_ns.get(cut.product)
     return Window(
         cut.start_ms,
@@ -146,20 +193,24 @@ def _window(
             total_count=total,
             good_count=good,
             reject_count=reject,
-            estimated_count=tally.estimated,
-            lower_bound_count=tally.breaks,
+            rework_count=pieces[_REWORK],
+            startup_reject_count=quantities(startup, counters)[2],
+            estimated_count=estimated,
+            lower_bound_count=breaks,
             standard_total_ns=0 if ideal is None else ideal * total,
             standard_good_ns=0 if ideal is None else ideal * good,
             without_ideal_count=total if ideal is None else 0,
-            transition_count=tally.transitions,
-            stop_count=tally.stops,
-            minor_stop_count=tally.minor_stops,
+            transition_count=moves[0],
+            illegal_count=moves[1],
+            stop_count=stops[0],
+            minor_stop_count=stops[1],
+            failure_count=stops[2],
         ),
     )
 
 
-def quantities(pieces: Mapping[SignalRole, int], counters: Collection[SignalRole]) -> tuple[int, int, int]:
-    """(total, good, reject) from the counters that a line has; good + reject = total, always.
+def quantities(pieces: Sequence[int], counters: Collection[SignalRole]) -> tuple[int, int, int]:
+    """(total, good, reject) from pieces by role and the counters that a line has; good + reject = total, always.
 
     A reject that is counted in a later window than its piece makes that window's good count smaller, even
     negative: sums over windows stay exact, and nothing is clamped.

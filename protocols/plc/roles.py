@@ -19,9 +19,22 @@ class SignalRole(IntEnum):
     REJECT = 4
     PRODUCT = 5
     ORDER = 6
+    REWORK = 7  # pieces that went through again
+    RUNNING = 8  # machines without PackML: not 0 while the machine runs
+    FAULT = 9  # a fault word: some bit is set while a fault is on
+    SPEED = 10  # in thousandths of the tag's unit, since a speed may be a float
+    HEARTBEAT = 11  # any value that changes while the PLC's program runs
+    REASON = 12  # the code of why the line stands; 0: none given
 
 
 ROLES: Final = len(SignalRole)
+COLUMNS: Final = 32
+"""The most columns of a line: the roles, then the further lanes of its counters. One bit each in `valid`."""
+
+SPEED_SCALE: Final = 1000
+"""What a speed is multiplied by to be a whole number."""
+
+COUNTER_ROLES: Final = (SignalRole.TOTAL, SignalRole.GOOD, SignalRole.REJECT, SignalRole.REWORK)
 
 
 class Quality(IntEnum):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import Malformed
-from protocols.plc.roles import ROLES, Quality, SignalRole
+from protocols.plc.roles import COLUMNS, ROLES, Quality, SignalRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +33,43 @@ class Sample:
 class SampleBlock:
     """Rows of one line in time order.
 
-    time_ms: int64[n], never decreasing · values: int64[n, 7], raw values by `SignalRole` ·
-    valid: uint8[n], bit r is set when role r was of good quality at that row.
+    time_ms: int64[n], never decreasing · values: int64[n, k], raw values: column r is `SignalRole` r, and from
+    column 13 on come the further lanes of counters, in the configuration's order · valid: uint32[n], bit c is set
+    when column c was of good quality at that row. k may be less than the line has, down to 1: a column that is not
+    there is not valid.
     """
 
     time_ms: NDArray[np.int64]
     values: NDArray[np.int64]
-    valid: NDArray[np.uint8]
+    valid: NDArray[np.uint32]
 
     def __post_init__(self) -> None:
         rows = len(self.time_ms)
-        if self.values.shape != (rows, ROLES) or self.valid.shape != (rows,):
+        columns = self.values.shape[1] if self.values.ndim == 2 else 0
+        if len(self.values) != rows or self.valid.shape != (rows,) or not 1 <= columns <= COLUMNS:
             raise Malformed(f"a sample block of {rows} rows needs values of ({rows}, {ROLES}) and valid of ({rows},)")
-        if rows > 1 and bool((np.diff(self.time_ms) < 0).any()):
+        if self.time_ms.dtype != np.int64 or self.values.dtype != np.int64 or self.valid.dtype != np.uint32:
+            raise Malformed("a sample block needs int64 times and values, and uint32 valid bits")
+        if rows == 1:  # as a line at work pushes them: spare what follows
+            backwards, beyond = False, int(self.valid[0]) >> columns != 0
+        else:
+            backwards = bool((self.time_ms[1:] < self.time_ms[:-1]).any())
+            beyond = columns < COLUMNS and bool((self.valid >> np.uint32(columns)).any())
+        if backwards:
             raise Malformed("the times of a sample block go backwards")
+        if beyond:
+            raise Malformed(f"a sample block calls columns valid past its {columns}")
 
     def __len__(self) -> int:
         return len(self.time_ms)
 
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[int, tuple[int, ...], int]]) -> SampleBlock:
-        """A block from (time_ms, seven values, valid bits) tuples."""
+        """A block from (time_ms, values by column, valid bits) tuples, all of one width."""
         listed = list(rows)
+        columns = len(listed[0][1]) if listed else ROLES
         return cls(
             np.fromiter((r[0] for r in listed), np.int64, len(listed)),
-            np.array([r[1] for r in listed], np.int64).reshape(len(listed), ROLES),
-            np.fromiter((r[2] for r in listed), np.uint8, len(listed)),
+            np.array([r[1] for r in listed], np.int64).reshape(len(listed), columns),
+            np.fromiter((r[2] for r in listed), np.uint32, len(listed)),
         )

@@ -10,6 +10,7 @@ from agent.config import load
 from agent.config_line import ModbusSource, OpcuaSource, ReplaySource
 from agent.toml_table import key_lines
 from protocols.errors import ConfigurationError
+from protocols.measurement.machine import StateValues
 from protocols.plc.packml import State
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
@@ -24,7 +25,8 @@ def test_the_example_is_read_to_the_nanosecond() -> None:
     assert [p.ideal_cycle_ns for p in filling.configuration.products] == [1_200_000_000, 1_180_000_000, 1_320_000_000]
     assert [shift.end_minute - shift.start_minute for shift in filling.configuration.calendar.shifts] == [480] * 3
     assert packing.time_tag is not None and packing.time_tag.count == 4
-    assert (2, State.EXECUTE) in packing.configuration.states
+    assert isinstance(packing.configuration.mapping, StateValues)
+    assert (2, State.EXECUTE) in packing.configuration.mapping.values
     assert packing.configuration.counters[0].modulus == 65536
     assert found.state_folder == EXAMPLES / "state"
 

@@ -1,7 +1,23 @@
-"""The kernel: one pass over a line's rows, from raw values to runs of one category and to counter deltas.
+"""The kernel: one pass over a line's rows, from raw values to runs of one category, counter steps and events.
 
 Decides nothing that a configuration could change: the tables and limits come in as arrays. Block form and
-streaming form are this one function, since all memory between rows lives in `carry`.
+streaming form are this one function, since all memory between rows lives in `carry`. The rules in words stand in
+docs/measurement.md, "Rules"; an independent form of them in tests/reference/oee_loop.py.
+
+For whoever puts a fast path in front of `scan`: a row is QUIET, and does nothing but let time pass and counts grow, if
+
+1. its time is at most `staleness` after the row before, and (HAS_HEARTBEAT) after HEART_MS; and no DEADLINE_MS lies
+   between them (DEADLINE_MS is NEVER but for a machine known by its pieces only: leave those to `scan`);
+2. `valid` is that of the row before;
+3. the columns STATE, MODE, PRODUCT, ORDER, RUNNING, FAULT and REASON equal those of the row before, and SPEED lies on
+   the same side of SPEED_ABOVE (columns that the line does not have may be left out);
+4. each counter's step from `last` is 0 <= step <= the limit of `unwrap` for the time since it was read, and the
+   modulus is 0 or above that limit (BCD: leave to `scan`).
+
+After quiet rows set LAST_MS, HEART and HEART_MS (time of the last change), and each counter's `last` and `since`; a
+step goes into a delta row: the steps of one counter with no flags and within one cell of its CELL_MS grid, (a, b],
+are one row whose time is that of the last step that was not 0; a row that begins at PRODUCT_MS takes none after it.
+Nothing else in `carry` changes.
 """
 
 from __future__ import annotations
@@ -16,8 +32,12 @@ from protocols.plc.roles import SignalRole
 
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
 
-# carry: int64[CARRY]
+NEVER: Final = 2**62
+NO_PRODUCT: Final = -(2**62)
+
+# carry: int64[CARRY + LANE * counters]
 SEEN: Final = 0  # 0 before the first row
 LAST_MS: Final = 1  # time of the last row
 CATEGORY: Final = 2  # category that holds since the last run began
@@ -25,34 +45,76 @@ PRODUCT: Final = 3  # the product's code; NO_PRODUCT before the first good value
 MADE_PRODUCT: Final = 4  # the product that was last produced
 STATE: Final = 5
 STATE_MS: Final = 6  # since when
-COUNTERS: Final = 7  # three counters: seen, last raw, time of it
-CARRY: Final = COUNTERS + 9
-NO_PRODUCT: Final = -(2**62)
+HEART: Final = 7  # the heartbeat's last value
+HEART_MS: Final = 8  # when it was last seen to change; -NEVER before
+REASON: Final = 9
+PIECE: Final = 10  # 0 no counter was read yet, 1 read, 2 a piece was seen
+PIECE_MS: Final = 11  # when
+DEADLINE_MS: Final = 12  # when the state changes by itself, if no row comes before
+LATER_STATE: Final = 13  # to this
+LATER_CATEGORY: Final = 14
+PRODUCT_MS: Final = 15  # when the product last changed: windows are cut there
+CARRY: Final = 16
+# of each counter
+LANE_SEEN: Final = 0
+LANE_LAST: Final = 1  # the number that steps are measured from
+LANE_SINCE: Final = 2  # up to when it was known to be that
+LANE_ROW: Final = 3  # its open delta row in this call, or -1
+LANE_UNTIL: Final = 4  # the last time that may still go into that row
+LANE: Final = 5
 
 # limits: int64[LIMITS]
 STALENESS_MS: Final = 0
 MAX_PER_HOUR: Final = 1
 HAS_MODE: Final = 2
-HAS_ORDER: Final = 3
-HAS_PRODUCT: Final = 4
-MODULUS: Final = 5  # three: of TOTAL, GOOD, REJECT; -1 where there is no such counter
-LIMITS: Final = MODULUS + 3
+HAS_PRODUCT: Final = 3
+HAS_HEARTBEAT: Final = 4
+KIND: Final = 5  # how the state is told: BY_STATE and so on
+FAULT_MASK: Final = 6  # 0: there is no fault word
+SPEED_ABOVE: Final = 7
+PIECE_ROLE: Final = 8
+LIMITS: Final = 9
+BY_STATE, BY_RUNNING, BY_SPEED, BY_PIECES = range(4)
+
+# counters: int64[n, 5]
+COLUMN: Final = 0
+ROLE: Final = 1
+MODULUS: Final = 2  # 0: none
+IS_BCD: Final = 3
+CELL_MS: Final = 4  # steps within one cell of this grid may be one delta row; 0: never
 
 # Flags of a delta.
 ESTIMATED: Final = 1
 BREAK: Final = 2
 
+# Kinds of an event.
+EVENT_PRODUCT: Final = 0  # value: the code
+EVENT_REASON: Final = 1  # value: the code
+EVENT_MOVE: Final = 2  # from one known state to another; value: 1 if PackML does not know the move
+
+RUNS_A_ROW: Final = 3
+EVENTS_A_ROW: Final = 4
+
 _MS_PER_HOUR: Final = 3_600_000
+_YEAR_MS: Final = 31_536_000_000
 _UNKNOWN: Final = 0
 _PRODUCING: Final = 1
 _OTHER_MODE: Final = 7  # UNASSIGNED: a mode that is not production is a stop unless the calendar plans it
 _UNDEFINED: Final = 0
+_STOPPED: Final = 2
+_EXECUTE: Final = 6
+_ABORTED: Final = 9
 _SLACK: Final = 2  # pieces that may fall on either side of a poll
+_LARGEST: Final = 2**61  # a difference of two numbers below it cannot overflow
 _R_STATE: Final = int(SignalRole.STATE)
 _R_MODE: Final = int(SignalRole.MODE)
-_R_TOTAL: Final = int(SignalRole.TOTAL)
 _R_PRODUCT: Final = int(SignalRole.PRODUCT)
 _R_ORDER: Final = int(SignalRole.ORDER)
+_R_RUNNING: Final = int(SignalRole.RUNNING)
+_R_FAULT: Final = int(SignalRole.FAULT)
+_R_SPEED: Final = int(SignalRole.SPEED)
+_R_HEARTBEAT: Final = int(SignalRole.HEARTBEAT)
+_R_REASON: Final = int(SignalRole.REASON)
 
 
 @kernel
@@ -70,13 +132,13 @@ def unwrap(raw: int, last: int, dt_ms: int, modulus: int, max_per_hour: int) -> 
         if modulus > 0 and step + modulus <= modulus // 2:
             return step + modulus, 0, raw
         return raw, 1, raw
-    limit = max_per_hour * dt_ms * 3 // (2 * _MS_PER_HOUR) + _SLACK
+    limit = max_per_hour * min(dt_ms, _YEAR_MS) * 3 // (2 * _MS_PER_HOUR) + _SLACK
     if 0 <= step <= limit:
         ambiguous = 1 if 0 < modulus <= limit else 0
         return step, ambiguous, raw
-    if step < 0 and modulus > 0 and step + modulus <= limit:
+    if step < 0 and modulus > 0 and 0 <= step + modulus <= limit:
         return step + modulus, 0, raw
-    if step < 0 and raw <= limit:
+    if step < 0 and 0 <= raw <= limit:
         return raw, 1, raw
     if step < 0 and -step <= max_per_hour * 3 // (2 * 360) + _SLACK:  # what the line makes in ten seconds
         return 0, 0, last
@@ -84,109 +146,275 @@ def unwrap(raw: int, last: int, dt_ms: int, modulus: int, max_per_hour: int) -> 
 
 
 @kernel
+def from_bcd(raw: int) -> int:
+    """The number whose decimal digits are the nibbles of `raw`; -1 if one is over 9."""
+    number = 0
+    scale = 1
+    rest = raw
+    if raw < 0:
+        return -1
+    while rest > 0:
+        digit = rest & 15
+        if digit > 9:
+            return -1
+        number += digit * scale
+        scale *= 10
+        rest >>= 4
+    return number
+
+
+@kernel
+def begin(
+    at_ms: int,
+    state: int,
+    category: int,
+    legal: U8,
+    carry: I64,
+    runs: I64,
+    run_rows: int,
+    events: I64,
+    event_rows: int,
+) -> tuple[int, int]:
+    """Lets state and category hold from `at_ms` on, and writes a run and a move where they are new."""
+    before = carry[STATE]
+    if state != before or carry[SEEN] == 0:
+        if before != _UNDEFINED and state != _UNDEFINED:
+            events[event_rows, 0] = at_ms
+            events[event_rows, 1] = EVENT_MOVE
+            events[event_rows, 2] = 1 - legal[before, state]
+            event_rows += 1
+        carry[STATE] = state
+        carry[STATE_MS] = at_ms
+    if category != carry[CATEGORY] or carry[SEEN] == 0:
+        runs[run_rows, 0] = at_ms
+        runs[run_rows, 1] = category
+        run_rows += 1
+        carry[CATEGORY] = category
+    return run_rows, event_rows
+
+
+@kernel
+def settle(
+    until_ms: int, legal: U8, limits: I64, carry: I64, runs: I64, run_rows: int, events: I64, event_rows: int
+) -> tuple[int, int]:
+    """What happens before `until_ms` without a row: a deadline passes, or the last news grows too old."""
+    if carry[SEEN] == 0:
+        return run_rows, event_rows
+    stale_ms = carry[LAST_MS]
+    if limits[HAS_HEARTBEAT] == 1:
+        stale_ms = min(stale_ms, carry[HEART_MS])
+    stale_ms += limits[STALENESS_MS]
+    deadline_ms = carry[DEADLINE_MS]
+    if deadline_ms < until_ms and deadline_ms < stale_ms:
+        carry[DEADLINE_MS] = NEVER
+        run_rows, event_rows = begin(
+            deadline_ms, carry[LATER_STATE], carry[LATER_CATEGORY], legal, carry, runs, run_rows, events, event_rows
+        )
+    if stale_ms < until_ms:
+        carry[DEADLINE_MS] = NEVER
+        run_rows, event_rows = begin(stale_ms, _UNDEFINED, _UNKNOWN, legal, carry, runs, run_rows, events, event_rows)
+    return run_rows, event_rows
+
+
+@kernel
+def categorise(state: int, column: int, order_known: bool, mode: int, categories: U8) -> int:
+    """The category of a state. mode: 0 production, 1 another, 2 not known."""
+    if not order_known and categories[state, 0] != categories[state, 1]:
+        return _UNKNOWN
+    category = int(categories[state, column])
+    if category == _UNKNOWN or mode == 2:
+        return _UNKNOWN
+    return _OTHER_MODE if mode == 1 else category
+
+
+@kernel
 def scan(
     time_ms: I64,
     values: I64,
-    valid: U8,
+    valid: U32,
     raw_states: I64,
     states: U8,
     categories: U8,
+    legal: U8,
     production_modes: I64,
+    cycles: I64,
     limits: I64,
+    counters: I64,
     carry: I64,
-    run_ms: I64,
-    run_category: I64,
+    runs: I64,
     deltas: I64,
-    products: I64,
+    events: I64,
 ) -> tuple[int, int, int]:
-    """Runs, deltas and product changes of n rows: how many of each were written.
+    """Runs, deltas and events of n rows: how many of each were written.
 
-    time_ms int64[n] (never before carry's last) · values int64[n, 7] · valid uint8[n] · categories uint8[18, 3].
-    Out: run_ms, run_category int64[2n] (a run holds until the next) · deltas int64[3n, 4] (time_ms, role, pieces,
-    flags) · products int64[n, 2] (time_ms, code).
+    In: time_ms int64[n], never before carry's last · values int64[n, k] and valid uint32[n] as in `SampleBlock` ·
+    raw_states int64[s] rising, states uint8[s] · categories uint8[18, 3] · legal uint8[18, 18] ·
+    production_modes int64[m] · cycles int64[p, 2] (product code rising, ms that a piece may take; BY_PIECES only) ·
+    limits int64[LIMITS] · counters int64[c, 5] · carry int64[CARRY + LANE * c], changed in place.
+    Out: runs int64[3n + 2, 2] (start_ms, category; a run holds until the next) · deltas int64[c * n, 4] (time_ms,
+    role, pieces, flags) · events int64[4n + 2, 3] (time_ms, kind, value).
     """
-    runs = 0
+    run_rows = 0
     delta_rows = 0
-    product_rows = 0
+    event_rows = 0
     staleness = limits[STALENESS_MS]
+    lanes = counters.shape[0]
+    for c in range(lanes):
+        carry[CARRY + LANE * c + LANE_ROW] = -1
     for i in range(time_ms.shape[0]):
         now = time_ms[i]
-        mask = valid[i]
-        if carry[SEEN] == 1 and now - carry[LAST_MS] > staleness and carry[CATEGORY] != _UNKNOWN:
-            run_ms[runs] = carry[LAST_MS] + staleness
-            run_category[runs] = _UNKNOWN
-            runs += 1
-            carry[CATEGORY] = _UNKNOWN
+        mask = int(valid[i])
+        run_rows, event_rows = settle(now, legal, limits, carry, runs, run_rows, events, event_rows)
 
         if limits[HAS_PRODUCT] == 1 and mask >> _R_PRODUCT & 1 and values[i, _R_PRODUCT] != carry[PRODUCT]:
             carry[PRODUCT] = values[i, _R_PRODUCT]
-            products[product_rows, 0] = now
-            products[product_rows, 1] = carry[PRODUCT]
-            product_rows += 1
+            carry[PRODUCT_MS] = now
+            events[event_rows, 0] = now
+            events[event_rows, 1] = EVENT_PRODUCT
+            events[event_rows, 2] = carry[PRODUCT]
+            event_rows += 1
+            for c in range(lanes):  # windows are cut here, so no delta may lie on both sides
+                until = CARRY + LANE * c + LANE_UNTIL
+                carry[until] = min(carry[until], now)
+        if mask >> _R_REASON & 1 and values[i, _R_REASON] != carry[REASON]:
+            carry[REASON] = values[i, _R_REASON]
+            events[event_rows, 0] = now
+            events[event_rows, 1] = EVENT_REASON
+            events[event_rows, 2] = carry[REASON]
+            event_rows += 1
+        alive = True
+        if limits[HAS_HEARTBEAT] == 1:
+            if mask >> _R_HEARTBEAT & 1 and (carry[HEART_MS] == -NEVER or values[i, _R_HEARTBEAT] != carry[HEART]):
+                carry[HEART] = values[i, _R_HEARTBEAT]
+                carry[HEART_MS] = now
+            alive = carry[HEART_MS] + staleness > now
 
+        # Counters. What a PLC that stands still shows says nothing of when it was counted.
+        read = alive
+        moved = False
+        for c in range(lanes):
+            base = CARRY + LANE * c
+            role = counters[c, ROLE]
+            good = alive and mask >> counters[c, COLUMN] & 1 == 1
+            raw = values[i, counters[c, COLUMN]] if good else 0
+            if good and counters[c, IS_BCD] == 1:
+                raw = from_bcd(raw)
+                good = raw >= 0
+            if not -_LARGEST < raw < _LARGEST:
+                good = False
+            if not good:
+                if role == limits[PIECE_ROLE]:
+                    read = False
+                continue
+            if carry[base + LANE_SEEN] == 0:
+                carry[base + LANE_SEEN] = 1
+                carry[base + LANE_LAST] = raw
+                carry[base + LANE_SINCE] = now
+                continue
+            since = carry[base + LANE_SINCE]
+            pieces, broke, reference = unwrap(
+                raw, carry[base + LANE_LAST], now - since, counters[c, MODULUS], limits[MAX_PER_HOUR]
+            )
+            flags = (ESTIMATED if now - since > staleness and pieces != 0 else 0) | (BREAK if broke else 0)
+            row = carry[base + LANE_ROW]
+            if flags == 0 and pieces != 0 and row >= 0 and now <= carry[base + LANE_UNTIL]:
+                deltas[row, 0] = now
+                deltas[row, 2] += pieces
+            elif pieces != 0 or flags != 0:
+                deltas[delta_rows, 0] = now
+                deltas[delta_rows, 1] = role
+                deltas[delta_rows, 2] = pieces
+                deltas[delta_rows, 3] = flags
+                cell = counters[c, CELL_MS]
+                carry[base + LANE_ROW] = delta_rows if flags == 0 and cell > 0 else -1
+                carry[base + LANE_UNTIL] = now + (-now) % cell if cell > 0 and now > carry[PRODUCT_MS] else now
+                delta_rows += 1
+            if pieces > 0 and role == limits[PIECE_ROLE]:
+                moved = True
+            carry[base + LANE_LAST] = reference
+            # A count that has not moved is as fresh as the heartbeat, one that has is fresh.
+            if limits[HAS_HEARTBEAT] == 1 and pieces == 0 and broke == 0:
+                carry[base + LANE_SINCE] = max(since, carry[HEART_MS])
+            else:
+                carry[base + LANE_SINCE] = now
+
+        # The state.
+        halted = _STOPPED
+        if limits[FAULT_MASK] != 0:
+            if mask >> _R_FAULT & 1 == 0:
+                halted = _UNDEFINED
+            elif values[i, _R_FAULT] & limits[FAULT_MASK] != 0:
+                halted = _ABORTED
         state = _UNDEFINED
-        if mask >> _R_STATE & 1:
-            raw = values[i, _R_STATE]
-            at = np.searchsorted(raw_states, raw)
-            if at < raw_states.shape[0] and raw_states[at] == raw:
-                state = states[at]
-        order_known = limits[HAS_ORDER] == 0 or mask >> _R_ORDER & 1 == 1
-        column = 0 if limits[HAS_ORDER] == 0 or values[i, _R_ORDER] != 0 else 1
-        if not order_known and categories[state, 0] != categories[state, 1]:
+        deadline_ms = NEVER
+        kind = limits[KIND]
+        if kind == BY_STATE:
+            if mask >> _R_STATE & 1:
+                raw_state = values[i, _R_STATE]
+                at = np.searchsorted(raw_states, raw_state)
+                if at < raw_states.shape[0] and raw_states[at] == raw_state:
+                    state = int(states[at])
+        elif kind == BY_RUNNING:
+            if mask >> _R_RUNNING & 1:
+                state = _EXECUTE if values[i, _R_RUNNING] != 0 else halted
+        elif kind == BY_SPEED:
+            if mask >> _R_SPEED & 1:
+                state = _EXECUTE if values[i, _R_SPEED] > limits[SPEED_ABOVE] else halted
+        elif read:
+            if moved:
+                carry[PIECE] = 2
+                carry[PIECE_MS] = now
+            elif carry[PIECE] == 0:
+                carry[PIECE] = 1
+                carry[PIECE_MS] = now
+            allowed = 0
+            for p in range(cycles.shape[0]):
+                if limits[HAS_PRODUCT] == 0 or cycles[p, 0] == carry[PRODUCT]:
+                    allowed = cycles[p, 1]
+            if allowed > 0:
+                if now < carry[PIECE_MS] + allowed:
+                    state = _EXECUTE if carry[PIECE] == 2 else _UNDEFINED
+                    deadline_ms = carry[PIECE_MS] + allowed
+                else:
+                    state = halted
+        if not alive:
             state = _UNDEFINED
+            deadline_ms = NEVER
+
+        # The category.
+        order_known = mask >> _R_ORDER & 1 == 1
+        column = 1 if order_known and values[i, _R_ORDER] == 0 else 0
         if column == 0 and carry[PRODUCT] != carry[MADE_PRODUCT] and carry[MADE_PRODUCT] != NO_PRODUCT:
             column = 2
-        category = int(categories[state, column])
-        if limits[HAS_MODE] == 1 and category != _UNKNOWN:
-            in_production = False
-            for m in range(production_modes.shape[0]):
-                if values[i, _R_MODE] == production_modes[m]:
-                    in_production = True
-            if mask >> _R_MODE & 1 == 0:
-                category = _UNKNOWN
-            elif not in_production:
-                category = _OTHER_MODE
+        mode = 0
+        if limits[HAS_MODE] == 1:
+            mode = 2
+            if mask >> _R_MODE & 1:
+                mode = 1
+                for m in range(production_modes.shape[0]):
+                    if values[i, _R_MODE] == production_modes[m]:
+                        mode = 0
+        category = categorise(state, column, order_known, mode, categories)
+        carry[DEADLINE_MS] = deadline_ms
+        if deadline_ms != NEVER:
+            carry[LATER_STATE] = halted
+            carry[LATER_CATEGORY] = categorise(halted, column, order_known, mode, categories)
         if category == _PRODUCING:
             carry[MADE_PRODUCT] = carry[PRODUCT]
-        if state != carry[STATE] or carry[SEEN] == 0:
-            carry[STATE] = state
-            carry[STATE_MS] = now
-        if category != carry[CATEGORY] or carry[SEEN] == 0:
-            run_ms[runs] = now
-            run_category[runs] = category
-            runs += 1
-            carry[CATEGORY] = category
-
-        for c in range(3):
-            if limits[MODULUS + c] < 0 or not (mask >> (_R_TOTAL + c) & 1):
-                continue
-            raw = values[i, _R_TOTAL + c]
-            base = COUNTERS + 3 * c
-            if carry[base] == 1:
-                since = carry[base + 2]
-                pieces, broke, reference = unwrap(
-                    raw, carry[base + 1], now - since, limits[MODULUS + c], limits[MAX_PER_HOUR]
-                )
-                flags = (ESTIMATED if now - since > staleness and pieces != 0 else 0) | (BREAK if broke else 0)
-                if pieces != 0 or flags != 0:
-                    deltas[delta_rows, 0] = now
-                    deltas[delta_rows, 1] = _R_TOTAL + c
-                    deltas[delta_rows, 2] = pieces
-                    deltas[delta_rows, 3] = flags
-                    delta_rows += 1
-                carry[base + 1] = reference
-            else:
-                carry[base + 1] = raw
-                carry[base] = 1
-            carry[base + 2] = now
+        run_rows, event_rows = begin(now, state, category, legal, carry, runs, run_rows, events, event_rows)
         carry[LAST_MS] = now
         carry[SEEN] = 1
-    return runs, delta_rows, product_rows
+    for c in range(lanes):
+        carry[CARRY + LANE * c + LANE_ROW] = -1
+        carry[CARRY + LANE * c + LANE_UNTIL] = 0
+    return run_rows, delta_rows, event_rows
 
 
-def fresh_carry() -> I64:
-    """The memory of a line that was never seen."""
-    carry = np.zeros(CARRY, np.int64)
+def fresh_carry(counters: int) -> I64:
+    """The memory of a line with so many counters that was never seen."""
+    carry = np.zeros(CARRY + LANE * counters, np.int64)
     carry[PRODUCT] = NO_PRODUCT
     carry[MADE_PRODUCT] = NO_PRODUCT
+    carry[HEART_MS] = -NEVER
+    carry[DEADLINE_MS] = NEVER
     return carry

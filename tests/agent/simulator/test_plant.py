@@ -13,7 +13,7 @@ import pytest
 from agent.simulator.plant import Plant, Segment
 from agent.simulator.spec import LineSpec, ShiftSpec, load_plant
 from protocols.plc.packml import Mode, State, is_legal
-from protocols.plc.roles import SignalRole
+from protocols.plc.roles import ROLES, SignalRole
 from protocols.plc.sample import SampleBlock
 
 PLANT = Path(__file__).parents[3] / "deploy" / "examples" / "plant.toml"
@@ -102,7 +102,7 @@ def test_blocks_are_what_a_naive_loop_over_images_gives(name: str) -> None:
     times = set(range(from_ms, to_ms, poll_ms))
     times |= {segment.start_ms for segment in plant.truth(from_ms, to_ms)}
     assert block.time_ms.tolist() == sorted(times)
-    assert (block.valid == 0x7F).all()
+    assert (block.valid == (1 << ROLES) - 1).all()
     for time_ms, values in zip(block.time_ms.tolist(), block.values.tolist(), strict=True):
         assert tuple(values) == plant.image(time_ms)
 
