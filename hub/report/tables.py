@@ -28,6 +28,7 @@ LOSSES: Final = {
     "held": "Held",
     "unassigned": "Stopped, no reason",
     "no-order": "No order",
+    "planned-down": "Breaks and planned downtime",
     "reduced-speed": "Reduced speed",
     "defects": "Defects",
     "good-production": "Good production",

@@ -45,7 +45,7 @@ class Side:
         return cls(
             sums.shifts,
             Fraction(known, sums.planned_ms) if sums.planned_ms > 0 else None,
-            Fraction(known - sums.frozen.known_ms, known) if known > 0 else None,
+            Fraction(sums.known_ms - sums.frozen.known_ms, sums.known_ms) if sums.known_ms > 0 else None,
         )
 
 

@@ -1,7 +1,7 @@
-"""Losses: where the observed planned time went, in time that adds up to the whole.
+"""Losses: where the observed planned busy time went, in whole milliseconds that add up to it.
 
-Decides how a period's account falls into good production and the losses beside it. Set-up and failures and the
-other stops are measured time; reduced speed and defects are what the ideal cycles say about the producing time.
+Decides the table of a report, before and after. Stops are measured time; reduced speed and defects are what the ideal
+cycles say about the producing time. The whole tree, exact, from calendar time down, is in `loss_tree`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from protocols.measurement.account import Category, TimeAccount
-from protocols.measurement.ratios import MS_PER_HOUR, NS_PER_MS
+from protocols.measurement.definition import ISO, Charge, Definition
+from protocols.measurement.elements import NS_PER_MS, charge, elements
+from protocols.measurement.ratios import MS_PER_HOUR
 
 
 class Loss(NamedTuple):
@@ -35,36 +37,43 @@ _STOPS: Final = (
     ("held", Category.HELD),
     ("unassigned", Category.UNASSIGNED),
     ("no-order", Category.NO_ORDER),
+    ("planned-down", Category.PLANNED_DOWN),
 )
 LOSS_NAMES: Final = (*(name for name, _ in _STOPS), SPEED, DEFECTS, GOOD)
 
 
-def loss_parts(account: TimeAccount) -> dict[str, int]:
-    """The parts of the observed planned time in ms, by name; they add up to it exactly.
+def loss_parts(account: TimeAccount, definition: Definition = ISO) -> dict[str, int]:
+    """The parts of the observed planned busy time in whole ms, by name; they add up to it exactly.
 
-    Standard times are cut to whole ms; what is cut stays in the part before. Reduced speed is negative where the
-    line ran faster than its ideal cycle; pieces without an ideal cycle are in it wholly.
+    What the definition leaves out of planned busy time is left out here. Standard times are cut to whole ms; what is
+    cut stays in the part before. Reduced speed is negative where the line ran faster than its ideal cycle; pieces
+    without an ideal cycle are in it wholly.
     """
-    parts = {name: account.category_ms[category] for name, category in _STOPS}
-    good = account.standard_good_ns // NS_PER_MS
+    found = elements(account, definition)
+    parts = {
+        name: account.category_ms[category]
+        for name, category in _STOPS
+        if charge(category, definition) is not Charge.EXCLUDED
+    }
+    good = found.good_standard_ns // NS_PER_MS
     made = account.standard_total_ns // NS_PER_MS
     # By subtraction: whatever the account books as planned and observed, and no stop explains, was producing.
-    producing = account.known_planned_ms - sum(parts.values())
+    producing = found.pbt_ms - sum(parts.values())
     return parts | {SPEED: producing - made, DEFECTS: made - good, GOOD: good}
 
 
-def losses(baseline: TimeAccount, reporting: TimeAccount) -> tuple[Loss, ...]:
+def losses(baseline: TimeAccount, reporting: TimeAccount, definition: Definition = ISO) -> tuple[Loss, ...]:
     """Every part before and after, in the order of `LOSS_NAMES`."""
-    before, after = loss_parts(baseline), loss_parts(reporting)
-    per_hour0, per_hour1 = _per_hour(baseline), _per_hour(reporting)
+    before, after = loss_parts(baseline, definition), loss_parts(reporting, definition)
+    per_hour0, per_hour1 = (_per_hour(elements(account, definition).pbt_ms) for account in (baseline, reporting))
     return tuple(
-        Loss(name, before[name], after[name], per_hour0(before[name]), per_hour1(after[name])) for name in LOSS_NAMES
+        Loss(name, before[name], after[name], per_hour0(before[name]), per_hour1(after[name]))
+        for name in LOSS_NAMES
+        if name in before
     )
 
 
-def _per_hour(account: TimeAccount) -> Callable[[int], int | None]:
-    known = account.known_planned_ms
-
+def _per_hour(known: int) -> Callable[[int], int | None]:
     def scaled(part_ms: int) -> int | None:
         """Halves upward."""
         return (2 * part_ms * MS_PER_HOUR + known) // (2 * known) if known > 0 else None

@@ -12,6 +12,7 @@ from math import isqrt
 from typing import NamedTuple
 
 from protocols.measurement.account import TimeAccount
+from protocols.measurement.elements import elements
 from protocols.measurement.periods import PeriodSums
 from protocols.measurement.plan import Plan
 from protocols.measurement.ratios import NS_PER_MS
@@ -61,11 +62,11 @@ def product_mix(plan: Plan, baseline: PeriodSums, reporting: PeriodSums) -> Mix:
     apart = tuple(
         Apart(name, before.get(name, zero), after.get(name, zero))
         for name in names
-        if name not in plan.ideal_cycles_ns and (_ran(before, name) or _ran(after, name))
+        if name not in plan.ideal_cycles_ns and (_ran(plan, before, name) or _ran(plan, after, name))
     )
     frozen = [name for name in names if name in plan.ideal_cycles_ns]
-    both = [name for name in frozen if _ran(before, name) and _ran(after, name)]
-    one_sided = tuple(name for name in frozen if _ran(before, name) != _ran(after, name))
+    both = [name for name in frozen if _ran(plan, before, name) and _ran(plan, after, name)]
+    one_sided = tuple(name for name in frozen if _ran(plan, before, name) != _ran(plan, after, name))
     if not both:
         return Mix((), one_sided, apart, None, None, None, None, None)
     time0, rates0 = _times_and_rates(plan, before, both)
@@ -90,19 +91,19 @@ def product_mix(plan: Plan, baseline: PeriodSums, reporting: PeriodSums) -> Mix:
     )
 
 
-def _ran(accounts: dict[str, TimeAccount], product: str) -> bool:
-    return product in accounts and accounts[product].known_planned_ms > 0
+def _ran(plan: Plan, accounts: dict[str, TimeAccount], product: str) -> bool:
+    return product in accounts and elements(accounts[product], plan.definition).pbt_ms > 0
 
 
 def _times_and_rates(
     plan: Plan, accounts: dict[str, TimeAccount], names: list[str]
 ) -> tuple[list[int], list[Fraction]]:
-    times = [accounts[name].known_planned_ms for name in names]
+    found = [elements(accounts[name], plan.definition) for name in names]
     rates = [
-        Fraction(plan.ideal_cycles_ns[name] * accounts[name].good_count, time * NS_PER_MS)
-        for name, time in zip(names, times, strict=True)
+        Fraction(plan.ideal_cycles_ns[name] * e.good_count, e.pbt_ms * NS_PER_MS)
+        for name, e in zip(names, found, strict=True)
     ]
-    return times, rates
+    return [e.pbt_ms for e in found], rates
 
 
 def _weighted(times: list[int], rates: list[Fraction]) -> Fraction:

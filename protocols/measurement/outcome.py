@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from protocols.measurement import ratios
 from protocols.measurement.account import TimeAccount, Window
+from protocols.measurement.definition import Definition
+from protocols.measurement.elements import Elements, elements
 from protocols.measurement.finding import Finding, Reason, Side, judge
 from protocols.measurement.losses import Loss, losses
 from protocols.measurement.mix import Mix, product_mix
@@ -106,30 +108,41 @@ class Outcome:
 
 
 # The columns that are resampled, one entry a shift.
-_COLUMNS: Final[tuple[Callable[[TimeAccount, Frozen], int], ...]] = (
-    lambda _, frozen: frozen.standard_good_ns,
-    lambda _, frozen: frozen.known_ms * NS_PER_MS,
-    lambda account, _: account.standard_good_ns,
-    lambda account, _: account.standard_total_ns,
-    lambda account, _: account.known_planned_ms * NS_PER_MS,
-    lambda account, _: account.producing_ms * NS_PER_MS,
-    lambda account, _: account.good_count * ratios.MS_PER_HOUR * NS_PER_MS,
-    lambda account, _: account.total_count * ratios.MS_PER_HOUR * NS_PER_MS,
+_COLUMNS: Final[tuple[Callable[[TimeAccount, Elements, Frozen], int], ...]] = (
+    lambda _, __, frozen: frozen.standard_good_ns,
+    lambda _, __, frozen: frozen.known_ms * NS_PER_MS,
+    lambda _, e, __: int(e.good_standard_ns),
+    lambda account, _, __: account.standard_total_ns,
+    lambda _, e, __: e.pbt_ms * NS_PER_MS,
+    lambda _, e, __: e.apt_ms * NS_PER_MS,
+    lambda _, e, __: e.good_count * ratios.MS_PER_HOUR * NS_PER_MS,
+    lambda account, _, __: account.good_count * ratios.MS_PER_HOUR * NS_PER_MS,
+    lambda account, _, __: account.total_count * ratios.MS_PER_HOUR * NS_PER_MS,
 )
-_FROZEN, _FROZEN_KNOWN, _STANDARD_GOOD, _STANDARD_TOTAL, _KNOWN, _PRODUCING, _GOOD, _TOTAL = range(len(_COLUMNS))
+(
+    _FROZEN,
+    _FROZEN_KNOWN,
+    _STANDARD_GOOD,
+    _STANDARD_TOTAL,
+    _KNOWN,
+    _PRODUCING,
+    _GOOD,
+    _FIRST_PASS,
+    _TOTAL,
+) = range(len(_COLUMNS))
 _PRIMARY: Final = Ratio(_FROZEN, _FROZEN_KNOWN, relative=True)
 
-_Exact = Callable[[PeriodSums], Fraction | None]
+_Exact = Callable[[PeriodSums, Definition], Fraction | None]
 
 
-def _rate(sums: PeriodSums) -> Fraction | None:
+def _rate(sums: PeriodSums, _: Definition) -> Fraction | None:
     """theta: the primary figure of one period."""
     frozen = sums.frozen
     return Fraction(frozen.standard_good_ns, frozen.known_ms * NS_PER_MS) if frozen.known_ms > 0 else None
 
 
-def _of_account(ratio: Callable[[TimeAccount], Fraction | None]) -> _Exact:
-    return lambda sums: ratio(sums.account)
+def _of_account(ratio: ratios.Figure) -> _Exact:
+    return lambda sums, definition: ratio(sums.account, definition)
 
 
 _FIGURES: Final[tuple[tuple[str, str, str, Ratio, _Exact], ...]] = (
@@ -148,8 +161,8 @@ _FIGURES: Final[tuple[tuple[str, str, str, Ratio, _Exact], ...]] = (
         "first-pass-yield",
         "share",
         "GQ / PQ; no rework is counted in GQ",
-        Ratio(_GOOD, _TOTAL, False),
-        _of_account(ratios.quality),
+        Ratio(_FIRST_PASS, _TOTAL, False),
+        _of_account(ratios.first_pass_yield),
     ),
     (
         "throughput",
@@ -158,7 +171,13 @@ _FIGURES: Final[tuple[tuple[str, str, str, Ratio, _Exact], ...]] = (
         Ratio(_TOTAL, _KNOWN, True),
         _of_account(ratios.throughput_per_hour),
     ),
-    ("good-throughput", "pieces/h", "GQ / PBT observed", Ratio(_GOOD, _KNOWN, True), _of_account(ratios.good_per_hour)),
+    (
+        "good-throughput",
+        "pieces/h",
+        "GQ / PBT observed",
+        Ratio(_FIRST_PASS, _KNOWN, True),
+        _of_account(ratios.good_per_hour),
+    ),
 )
 
 
@@ -170,7 +189,7 @@ def outcome(plan: Plan, windows: Mapping[str, Sequence[Window]], amendments: Seq
     """
     baseline = period_sums(plan, plan.baseline, windows)
     reporting = period_sums(plan, plan.reporting, windows)
-    before, after = _columns(baseline), _columns(reporting)
+    before, after = _columns(plan, baseline), _columns(plan, reporting)
     block = block_length(shift_rates_ppm(before, _PRIMARY), baseline.shifts_a_day)
     no_effect = placebo(before, _PRIMARY, block=block, confidence_permille=plan.confidence_permille, seed=plan.hash)
     enough = min(len(baseline.units), len(reporting.units)) >= 2
@@ -203,15 +222,16 @@ def outcome(plan: Plan, windows: Mapping[str, Sequence[Window]], amendments: Seq
         baseline=baseline,
         reporting=reporting,
         mix=product_mix(plan, baseline, reporting),
-        losses=losses(baseline.account, reporting.account),
+        losses=losses(baseline.account, reporting.account, plan.definition),
         observed_change_ppm=observed,
         bounds_ppm=_bounds(baseline, reporting),
         amendments=tuple(amendments),
     )
 
 
-def _columns(sums: PeriodSums) -> list[list[int]]:
-    return [[column(account, frozen) for _, account, frozen in sums.units] for column in _COLUMNS]
+def _columns(plan: Plan, sums: PeriodSums) -> list[list[int]]:
+    units = [(account, elements(account, plan.definition), frozen) for _, account, frozen in sums.units]
+    return [[column(*unit) for unit in units] for column in _COLUMNS]
 
 
 def _figure(
@@ -223,7 +243,7 @@ def _figure(
     widening_permille: int,
 ) -> Figure:
     name, unit, formula, ratio, exact = spec
-    before, after = exact(baseline), exact(reporting)
+    before, after = exact(baseline, plan.definition), exact(reporting, plan.definition)
     change = low = high = None
     if before is not None and after is not None and (before > 0 or not ratio.relative):
         change = exact_change_ppm(before, after, ratio.relative)

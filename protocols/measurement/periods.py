@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from protocols.errors import Malformed
 from protocols.measurement.account import TimeAccount, Window, total
+from protocols.measurement.elements import elements
 from protocols.measurement.plan import Period, Plan
 
 WEEK_MS: Final = 7 * 86_400_000
@@ -39,7 +40,7 @@ class Frozen:
     """Sums of the frozen-baseline output rate, over everything but new products.
 
     `standard_good_ns`: sum of PRI_0 * GQ. `observed_good_ns`: the same without pieces that were estimated over a
-    gap. `known_ms`: PBT that was observed. `planned_ms`: PBT.
+    gap. `known_ms`: PBT that was observed, under the plan's definition. `planned_ms`: with what nobody saw.
     """
 
     standard_good_ns: int = 0
@@ -75,6 +76,7 @@ class PeriodSums:
 
     period: Period
     account: TimeAccount
+    known_ms: int  # PBT that was observed, under the plan's definition
     frozen: Frozen
     by_line: tuple[tuple[str, TimeAccount, Frozen], ...]
     by_product: tuple[tuple[str, TimeAccount], ...]
@@ -124,6 +126,7 @@ def period_sums(plan: Plan, period: Period, windows: Mapping[str, Sequence[Windo
     return PeriodSums(
         period=period,
         account=account,
+        known_ms=elements(account, plan.definition).pbt_ms,
         frozen=sum((cell.frozen for cell in cells), Frozen()),
         by_line=tuple(_grouped((cell.line_id, cell) for cell in cells)),
         by_product=tuple((key, summed) for key, summed, _ in _grouped((cell.product, cell) for cell in cells)),
@@ -180,8 +183,10 @@ def _frozen(plan: Plan, product: str, account: TimeAccount, estimated_good: int)
     cycle = plan.ideal_cycles_ns.get(product, 0)
     if product and not cycle:
         return Frozen()
-    good = account.good_count
-    return Frozen(cycle * good, cycle * (good - estimated_good), account.known_planned_ms, account.planned_ms)
+    found = elements(account, plan.definition)
+    good = found.good_count
+    known = found.pbt_ms
+    return Frozen(cycle * good, cycle * (good - estimated_good), known, known + account.unknown_ms)
 
 
 def _grouped(pairs: Iterable[tuple[_Key, Cell]]) -> list[tuple[_Key, TimeAccount, Frozen]]:
