@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from protocols.measurement.account import CATEGORIES, Category, TimeAccount, total
 from protocols.measurement.definition import TPM, Definition
-from protocols.measurement.losses import loss_parts
+from protocols.measurement.loss_tree import BigLoss, big_losses
 from protocols.measurement.ratios import FIGURES
 
 NEAR = 1e-9
@@ -34,6 +34,7 @@ def account(
     cycle_ns: int = 0,
     made: int = 0,
     good: int = 0,
+    startup_rejects: int = 0,
     failures: int = 0,
 ) -> TimeAccount:
     category_ms = [0] * CATEGORIES
@@ -48,6 +49,7 @@ def account(
         total_count=made,
         good_count=good,
         reject_count=made - good,
+        startup_reject_count=startup_rejects,
         standard_total_ns=cycle_ns * made,
         standard_good_ns=cycle_ns * good,
         failure_count=failures,
@@ -61,6 +63,7 @@ def accounts(draw: st.DrawFn) -> tuple[TimeAccount, int]:
     made = draw(st.integers(1, 1_000_000))
     cycle_ns = draw(st.integers(0, producing * 1_000_000 // made))
     assume(cycle_ns > 0)
+    good = draw(st.integers(0, made))
     sums = account(
         producing,
         draw(UP_TO_DAY),
@@ -69,7 +72,8 @@ def accounts(draw: st.DrawFn) -> tuple[TimeAccount, int]:
         draw(UP_TO_DAY),
         cycle_ns,
         made,
-        draw(st.integers(0, made)),
+        good,
+        draw(st.integers(0, made - good)),
     )
     return sums, cycle_ns
 
@@ -86,6 +90,7 @@ def theirs(sums: TimeAccount, cycle_ns: int) -> peer.OEEResult:
         all_time=sums.length_ms,
         planned_downtime=ms[Category.PLANNED_DOWN],
         setup_time=ms[Category.SETUP],
+        startup_rejects=sums.startup_reject_count,
     )
 
 
@@ -106,12 +111,15 @@ def test_the_same_figures_and_losses_up_to_a_performance_of_100_percent(drawn: t
         ("teep", result.teep),
     ):
         assert ours(name, sums) == pytest.approx(value, rel=NEAR, abs=NEAR), name
-    lost = loss_parts(sums)
-    assert lost["failure"] == pytest.approx(result.six_losses["breakdowns"], abs=1e-3)
-    assert lost["setup"] == pytest.approx(result.six_losses["setup_and_adjustments"], abs=1e-3)
-    # Our losses are whole milliseconds.
-    assert float(lost["reduced-speed"]) == pytest.approx(result.six_losses["minor_stops_and_reduced_speed"], abs=1.01)
-    assert float(lost["defects"]) == pytest.approx(result.quality_loss, abs=1.01)
+    lost = big_losses(sums, DEFINITION).ms
+    for big_loss, value in (
+        (BigLoss.BREAKDOWN, result.six_losses["breakdowns"]),
+        (BigLoss.SETUP, result.six_losses["setup_and_adjustments"]),
+        (BigLoss.SPEED, result.six_losses["minor_stops_and_reduced_speed"]),
+        (BigLoss.DEFECTS, result.six_losses["process_defects"]),
+        (BigLoss.STARTUP, result.six_losses["reduced_yield"]),
+    ):
+        assert float(lost[big_loss]) == pytest.approx(value, rel=NEAR, abs=1e-3), big_loss
 
 
 @given(st.lists(accounts(), min_size=1, max_size=6))
@@ -141,7 +149,7 @@ def test_it_caps_performance_and_we_do_not() -> None:
     result = theirs(sums, 60_000_000_000)
     assert (result.performance_raw, result.performance, result.oee, result.performance_loss) == (1.5, 1.0, 1.0, 0.0)
     assert ours("effectiveness", sums) == ours("oee", sums) == Fraction(3, 2)
-    assert loss_parts(sums)["reduced-speed"] == -50 * MINUTE_MS
+    assert big_losses(sums, DEFINITION).ms[BigLoss.SPEED] == -50 * MINUTE_MS
 
 
 def test_it_refuses_what_is_undefined() -> None:
