@@ -72,7 +72,9 @@ class WindowRows:
 
     def _end(self, line_id: str) -> int:
         if line_id not in self._ends:
-            query = select(func.max(db.window.c.end_ms)).where(db.window.c.line_id == line_id)
+            # Windows of a line do not overlap, so the last to begin is the last to end; and begins are indexed.
+            t = db.window.c
+            query = select(t.end_ms).where(t.line_id == line_id).order_by(t.start_ms.desc()).limit(1)
             self._ends[line_id] = int(self._connection.scalar(query) or 0)
         return self._ends[line_id]
 
