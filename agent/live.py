@@ -55,5 +55,6 @@ def live_message(
         "spool_depth": spool_depth,
         "definition": configuration.definition.words,
         "definition_hash": configuration.definition.hash.hex(),
+        "definition_data": configuration.definition.to_data(),
     }
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()

@@ -18,6 +18,7 @@ from hub.projections.index import IndexedConfiguration
 from hub.services import Services
 from protocols.errors import Malformed
 from protocols.measurement.configuration import LineConfiguration
+from protocols.measurement.definition import Definition
 
 NOT_FOUND: Final = "there is no such thing, or it is not yours to see"
 
@@ -67,13 +68,16 @@ def newest_configurations(services: Services, ids: list[str]) -> dict[str, Index
     return {found.line_id: found for found in services.index.configurations(ids)}
 
 
+def definition_of(newest: IndexedConfiguration | None) -> Definition | None:
+    """The definition in a configuration; None for one of another version of linetally: its hash can still be named."""
+    try:
+        return None if newest is None else LineConfiguration.from_data(newest.data).definition
+    except Malformed:
+        return None
+
+
 def _line(row: Row[Any], newest: IndexedConfiguration | None, span: tuple[int, int] | None) -> models.Line:
-    definition = None
-    if newest is not None:
-        try:
-            definition = LineConfiguration.from_data(newest.data).definition
-        except Malformed:  # of another version of linetally: its hash can still be named
-            definition = None
+    definition = definition_of(newest)
     return models.Line(
         id=row.id,
         name=row.name,

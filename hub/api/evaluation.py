@@ -112,8 +112,8 @@ def evaluate(
         missing=missing,
         timezone=rules.timezone,
         installed_ms=rules.baseline.to_ms,
-        baseline=_side(baseline),
-        reporting=_side(reporting),
+        baseline=_side(rules, baseline),
+        reporting=_side(rules, reporting),
         verdict=None if missing else _verdict(rules, outcome(rules, windows)),
         weeks=_weeks(rules, baseline, reporting, windows),
         definition_hashes=[rules.definition.hash.hex()],
@@ -123,10 +123,10 @@ def evaluate(
     )
 
 
-def _side(sums: PeriodSums) -> models.Side:
+def _side(rules: Plan, sums: PeriodSums) -> models.Side:
     return models.Side(
         start_ms=sums.period.from_ms, end_ms=sums.period.to_ms, planned_ms=sums.planned_ms,
-        coverage=_coverage(sums), gap_count=sums.gap_count, figures=figures(sums.account),
+        coverage=_coverage(sums), gap_count=sums.gap_count, figures=figures(sums.account, rules.definition),
     )  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def _weeks(
                     day=datetime.fromtimestamp(start_ms / 1000, UTC).astimezone(zone).date().isoformat(),
                     period=name,
                     index=None if not base or theta is None else float(round(100 * theta / base, 1)),
-                    good_per_hour=rate(ratios.good_per_hour(account), Undefined.NO_PLANNED_TIME),
+                    good_per_hour=rate(ratios.good_per_hour(account, rules.definition), Undefined.NO_PLANNED_TIME),
                     coverage=share(ratios.coverage(account), Undefined.NO_PLANNED_TIME),
                 )
             )

@@ -14,20 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.measurement import ratios
 from protocols.measurement.account import Category, TimeAccount
+from protocols.measurement.definition import ISO, Charge, Definition
+from protocols.measurement.elements import charge, elements
+from protocols.measurement.figure import Undefined
+
+__all__ = ["Figures", "Frozen", "Rate", "Share", "Standing", "Undefined", "figures", "rate", "share", "standing"]
 
 FIRM_FROM: Final = Fraction(95, 100)
 """Ours: coverage under 95 % makes a figure indicative."""
 SHOWN_FROM: Final = Fraction(80, 100)
 """Ours: coverage under 80 % is too little to lean on; reports withhold such a figure, live pages grey it."""
-
-
-class Undefined(StrEnum):
-    """Why a figure has no value. Pages turn each into words of the reader's language."""
-
-    NO_PLANNED_TIME = "no-planned-time"  # nothing planned was observed: PBT is 0
-    NO_PRODUCTION = "no-production"  # APT is 0
-    NO_PIECES = "no-pieces"  # PQ is 0
-    NO_IDEAL_CYCLE = "no-ideal-cycle"  # a product without PRI was made
 
 
 class Standing(StrEnum):
@@ -46,7 +42,7 @@ class Frozen(BaseModel):
 
 
 class Share(Frozen):
-    """An exact ratio. `percent` is rounded to two decimals for show; null together with `undefined_because`."""
+    """An exact ratio. `percent` is rounded to two decimals for show; null where `undefined_because` says why."""
 
     numerator: int | None
     denominator: int | None
@@ -66,7 +62,8 @@ class Rate(Frozen):
 class Losses(Frozen):
     """What each of the three factors cost, in time and pieces.
 
-    `effectiveness_ms` is negative when the line ran faster than its ideal cycle; null without an ideal cycle.
+    `effectiveness_ms` is negative when the line ran faster than its ideal cycle; null without an ideal cycle. Minor
+    stops are in it, rather than in `availability_ms`, where the definition says so.
     """
 
     availability_ms: int
@@ -119,46 +116,45 @@ def standing(coverage: Fraction | None) -> Standing:
     return Standing.INDICATIVE if coverage >= SHOWN_FROM else Standing.WITHHELD
 
 
-_LOSS_CATEGORIES: Final = tuple(
-    category
-    for category in Category
-    if category not in (Category.UNKNOWN, Category.PRODUCING, Category.PLANNED_DOWN, Category.NOT_SCHEDULED)
-)
-
-
-def losses(account: TimeAccount) -> Losses:
+def losses(account: TimeAccount, definition: Definition = ISO) -> Losses:
     """The loss of each factor over an account, in milliseconds and pieces."""
+    found = elements(account, definition)
     effectiveness_ms: int | None = None
     quality_ms: int | None = None
     if not account.without_ideal_count:
-        effectiveness_ms = account.producing_ms - account.standard_total_ns // ratios.NS_PER_MS
-        quality_ms = (account.standard_total_ns - account.standard_good_ns) // ratios.NS_PER_MS
+        effectiveness_ms = found.apt_ms - account.standard_total_ns // ratios.NS_PER_MS
+        quality_ms = int(account.standard_total_ns - found.good_standard_ns) // ratios.NS_PER_MS
+    lost = (c for c in Category if charge(c, definition) is Charge.AVAILABILITY)
     return Losses(
-        availability_ms=max(0, account.known_planned_ms - account.producing_ms),
-        by_category_ms={c.name: account.category_ms[c] for c in _LOSS_CATEGORIES if account.category_ms[c]},
+        availability_ms=max(0, found.pbt_ms - found.apt_ms),
+        by_category_ms={c.name: account.category_ms[c] for c in lost if account.category_ms[c]},
         effectiveness_ms=effectiveness_ms,
         quality_ms=quality_ms,
-        quality_count=account.total_count - account.good_count,
+        quality_count=account.total_count - found.good_count,
     )
 
 
-def figures(account: TimeAccount) -> Figures:
-    """Every figure of an account."""
-    no_ideal = account.without_ideal_count > 0
-    ideal_or = Undefined.NO_IDEAL_CYCLE if no_ideal else Undefined.NO_PLANNED_TIME
-    covered = ratios.coverage(account)
+def figures(account: TimeAccount, definition: Definition = ISO) -> Figures:
+    """Every figure of an account that pages show, under a definition."""
+
+    def share_of(figure: ratios.Figure) -> Share:
+        because = figure.undefined_because(account, definition)
+        return share(figure(account, definition), because or Undefined.NO_TIME)
+
+    def rate_of(figure: ratios.Figure) -> Rate:
+        because = figure.undefined_because(account, definition)
+        return rate(figure(account, definition), because or Undefined.NO_TIME)
+
     return Figures(
-        oee=share(ratios.oee(account), ideal_or),
-        availability=share(ratios.availability(account), Undefined.NO_PLANNED_TIME),
-        effectiveness=share(
-            ratios.effectiveness(account), Undefined.NO_IDEAL_CYCLE if no_ideal else Undefined.NO_PRODUCTION
-        ),
-        quality=share(ratios.quality(account), Undefined.NO_PIECES),
-        coverage=share(covered, Undefined.NO_PLANNED_TIME),
-        throughput_per_hour=rate(ratios.throughput_per_hour(account), Undefined.NO_PLANNED_TIME),
-        good_per_hour=rate(ratios.good_per_hour(account), Undefined.NO_PLANNED_TIME),
-        standing=standing(covered),
-        losses=losses(account),
+        oee=share_of(ratios.oee),
+        availability=share_of(ratios.availability),
+        effectiveness=share_of(ratios.effectiveness),
+        quality=share_of(ratios.quality),
+        coverage=share_of(ratios.coverage),
+        throughput_per_hour=rate_of(ratios.throughput_per_hour),
+        good_per_hour=rate_of(ratios.good_per_hour),
+        standing=standing(ratios.coverage(account)),
+        losses=losses(account, definition),
         total_count=account.total_count,
         good_count=account.good_count,
         reject_count=account.reject_count,

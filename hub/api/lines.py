@@ -12,6 +12,7 @@ from hub.api.figures import figures
 from hub.api.live_message import LineView
 from hub.api.state import BoardOf, ServicesOf
 from hub.projections.index import Group
+from protocols.measurement.definition import ISO
 
 router = APIRouter(prefix="/api/v1/lines", tags=["lines"])
 
@@ -51,6 +52,8 @@ def line_figures(
     found = catalogue.line(services, who, line_id)
     if not from_ms < to_ms <= from_ms + MAX_SPAN_MS:
         raise HTTPException(422, f"to_ms must be after from_ms, by {MAX_SPAN_MS // DAY_MS} days at the most")
+    newest = catalogue.newest_configurations(services, [line_id]).get(line_id)
+    definition = catalogue.definition_of(newest) or ISO
     rows = services.index.totals([line_id], from_ms, to_ms, list(dict.fromkeys(by or [])))
     return models.LineFigures(
         line_id=line_id,
@@ -64,7 +67,7 @@ def line_figures(
                 key=list(row.key),
                 start_ms=row.start_ms,
                 end_ms=row.end_ms,
-                figures=figures(row.account),
+                figures=figures(row.account, definition),
             )
             for row in rows
         ],

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hub.api.figures import Figures, Frozen, figures
 from protocols.errors import Malformed
 from protocols.measurement.account import ACCOUNT_INTS, Category, TimeAccount
+from protocols.measurement.definition import ISO, Definition
 from protocols.plc.packml import State
 
 MAX_MESSAGE_BYTES: Final = 65_536
@@ -72,15 +73,14 @@ class LiveMessage(BaseModel):
     target_shift: Count | None = None
     target_now: Count | None = None
     pieces_per_hour: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
-    ribbon: Annotated[
-        list[tuple[Milliseconds, CategoryName | Annotated[int, Field(ge=0, le=9)]]], Field(max_length=1000)
-    ] = []
+    ribbon: Annotated[list[tuple[Milliseconds, CategoryName | CategoryNumber]], Field(max_length=1000)] = []
     stops: Annotated[list[Stop], Field(max_length=100)] = []
     simulated: bool = False
     receipt: LiveReceipt | None = None
     spool_depth: Annotated[int, Field(ge=0, le=_SAFE)] = 0
     definition: Annotated[str, Field(max_length=300)] = ""
     definition_hash: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
+    definition_data: Annotated[dict[Name, Name | Count], Field(max_length=40)] | None = None
 
 
 class LineView(Frozen):
@@ -130,13 +130,25 @@ def parse_live(payload: bytes | str | Mapping[str, Any]) -> LiveMessage:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise Malformed(f"live message: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    _definition(message)
     return message
+
+
+def _definition(message: LiveMessage) -> Definition:
+    """What its figures are made with; ISO when it brings none. Raises Malformed when it is not the one it names."""
+    if message.definition_data is None:
+        return ISO
+    definition = Definition.from_data(message.definition_data)
+    if definition.hash.hex() != message.definition_hash:
+        raise Malformed("live message: its definition has another hash than the one it names")
+    return definition
 
 
 def present(
     message: LiveMessage, *, gateway: str, timezone: str, received_ms: int, trend: list[tuple[int, float]]
 ) -> LineView:
     """The view of a message. `trend`: (time_ms, pieces an hour) of the last minutes, oldest first."""
+    definition = _definition(message)
     return LineView(
         line=message.line,
         name=message.name,
@@ -152,8 +164,8 @@ def present(
         shift=message.shift,
         shift_start_ms=message.shift_start_ms,
         shift_end_ms=message.shift_end_ms,
-        shift_figures=figures(TimeAccount.from_ints(message.shift_account)),
-        recent_figures=figures(TimeAccount.from_ints(message.window_account)),
+        shift_figures=figures(TimeAccount.from_ints(message.shift_account), definition),
+        recent_figures=figures(TimeAccount.from_ints(message.window_account), definition),
         target_shift=message.target_shift,
         target_now=message.target_now,
         pieces_per_hour=message.pieces_per_hour,

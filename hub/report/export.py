@@ -107,7 +107,7 @@ def _days(sheet: Any, bold: Any, context: ReportContext, windows: Mapping[str, S
             sheet.write_number(row, column, value)
         figures = (ratios.oee, ratios.availability, ratios.effectiveness, ratios.quality)
         for column, ratio in enumerate(figures, len(key) + len(ACCOUNT_FIELDS)):
-            _number(sheet, row, column, ratio(account), None)
+            _number(sheet, row, column, ratio(account, plan.definition), None)
     sheet.freeze_panes(1, 4)
 
 

@@ -39,6 +39,10 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
         "A product was made whose ideal cycle time is not configured.",
         "有產品未設定理想週期時間。",
     ),
+    "no-time": ("Nothing was observed in this time.", "此期間沒有任何觀測。"),
+    "no-busy-time": ("No order was worked on in this time.", "此期間沒有處理任何訂單。"),
+    "no-failure": ("No failure began in this time.", "此期間沒有發生故障。"),
+    "no-demand": ("No demand is given.", "未有提供需求量。"),
     "not-known": ("Not known.", "未知。"),
     # figures
     "oee": ("OEE", "整體設備效率 OEE"),
