@@ -28,6 +28,8 @@ examples:
       measure, until Ctrl-C
   linetally-agent status --config agent.toml
       what was measured, and what the hub has not confirmed yet
+  linetally-agent amend --help
+      correct a stop's reason or the rejects of a lot, afterwards
   linetally-agent simulate --plant plant.toml
       a simulated plant, to try all this without a PLC
 
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from agent import amend
     from agent.simulator import command as simulate
 
     parser = _Parser("linetally-agent", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     enrol.add_argument("--token", required=True, help="the one-time token from the secretariat")
     status = _add(commands, "status", "what was measured, and what waits for a receipt", _STATUS, _status)
     status.add_argument("--json", action="store_true", help="for scripts")
+    amend.add_parser(commands)
     simulate.add_parser(commands)
     return parser
 

@@ -1,8 +1,9 @@
 """The recorder: closed windows into the spool, and from there into the chain of signed records.
 
 Decides when what is written: windows as they close, a statement when every line has closed an interval, a config
-record before the first measurement under it, a gap record for time in which the agent did not run, a heartbeat when
-nothing else was said for an hour. When the disk is full it keeps a bounded number of windows in memory.
+record before the first measurement under it, a gap record for time in which the agent did not run, an amendment when
+somebody made one, a heartbeat when nothing else was said for an hour. When the disk is full it keeps a bounded number
+of windows in memory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent import amendments
 from agent.clock import Clock
 from agent.config import AgentConfiguration
 from agent.config_line import LineSettings
@@ -134,6 +136,7 @@ class Recorder:
                 self._chain(Gap(line_id, from_ms, to_ms, DISK_FULL), from_ms, to_ms)
                 del self._dropped[line_id]
             self._seal(statements(self._spool.unsealed(until_ms), self._interval_ms))
+            self._amend()
             newest = self._spool.newest_record_end_ms()
             now = self._clock.now_ms()
             if newest is not None and now - newest >= HEARTBEAT_MS:
@@ -141,6 +144,22 @@ class Recorder:
         except SpoolFull as error:
             self._note_full(error)
         return self._sealer.sequence - before
+
+    def _amend(self) -> None:
+        """Signs what people amended (`linetally-agent amend`); one that contradicts the chain by now is refused."""
+        for queued in self._spool.next_amendments():
+            amendment = amendments.from_bytes(queued.body)
+            if amendments.must_wait(self._spool, amendment):
+                continue
+            if words := amendments.refusal(self._spool, amendment):
+                self._spool.refuse_amendment(queued.id, words)
+                _log.warning("amendment %d is refused: %s", queued.id, words)
+                continue
+            now = self._clock.now_ms()
+            sealer, records = self._sealer.seal(amendment, now, now)
+            self._spool.append(records, amendment=queued.id)
+            self._sealer = sealer
+            _log.info("amendment %d by %s is record %d", queued.id, amendment.who, records[-1].sequence)
 
     def checkpoint_seen(self, seen: CheckpointSeen) -> None:
         """A newer checkpoint was verified: records from now on name it."""

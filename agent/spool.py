@@ -2,13 +2,13 @@
 
 Decides what is durable when. Each method is one transaction, on disk (WAL, synchronous=FULL) when it returns: windows
 together with the meter's memory, a record together with its place in the chain and the windows that it took up.
-Nothing without a receipt is ever deleted or overwritten. One process writes; `status` may read beside it.
+Nothing without a receipt is ever deleted or overwritten. One process writes; `status` may read beside it, and `amend`
+may put an amendment into its queue.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,37 +17,20 @@ from typing import Any, Final
 
 import apsw
 
-from protocols.errors import LinetallyError
+from agent.spool_file import LOCK_FILE, SPOOL_FILE, SpoolDamaged, SpoolFull, prepare, said, take_lock
 from protocols.evidence import canonical
 from protocols.evidence.record import NO_PREVIOUS, RecordHash
 from protocols.measurement.account import CalendarKind, TimeAccount, Window
 
-SPOOL_FILE: Final = "spool.sqlite"
-LOCK_FILE: Final = "agent.lock"
+__all__ = [
+    "KEPT_RECEIPTED", "SPOOL_FILE", "LineBatch", "QueuedAmendment", "Spool", "SpoolDamaged", "SpoolFull",
+    "SpooledRecord", "SpooledWindow",
+]  # fmt: skip
+
 KEPT_RECEIPTED: Final = 1000
 """Receipted records whose bytes are still kept, for a hub that lost its newest ones."""
 _MAX_VALUE: Final = 16_000_000
-_SCHEMA_VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE carry (line TEXT PRIMARY KEY, configuration_hash BLOB NOT NULL, memory BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE window (
-    id INTEGER PRIMARY KEY, line TEXT NOT NULL, configuration_hash BLOB NOT NULL,
-    start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, row BLOB NOT NULL);
-CREATE INDEX window_end ON window (end_ms);
-CREATE TABLE record (
-    sequence INTEGER PRIMARY KEY, hash BLOB NOT NULL, type TEXT NOT NULL, end_ms INTEGER NOT NULL,
-    receipted INTEGER NOT NULL DEFAULT 0, bytes BLOB NOT NULL);
-CREATE INDEX record_open ON record (sequence) WHERE NOT receipted;
-"""
-
-
-class SpoolFull(LinetallyError):
-    """The disk has no room. Nothing that was durable is lost; try again later."""
-
-
-class SpoolDamaged(LinetallyError):
-    """The file is not a spool, or SQLite's check found it damaged."""
+_LONGEST_STATEMENT_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +64,21 @@ class SpooledRecord:
     raw: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class QueuedAmendment:
+    """An amendment on its way into the chain. `body`: as it was queued (`agent.amendments`).
+
+    `state`: "waiting", "signed" (by record `sequence`) or "refused" (`words` say why).
+    """
+
+    id: int
+    queued_ms: int
+    body: bytes
+    state: str
+    sequence: int | None
+    words: str
+
+
 class Spool:
     """The open spool. Use as a context manager; not for several threads at once."""
 
@@ -94,12 +92,12 @@ class Spool:
 
         Raises SpoolDamaged, SpoolFull, or LinetallyError when another agent holds it.
         """
-        lock = _lock(folder / LOCK_FILE)
+        lock = take_lock(folder / LOCK_FILE)
         path = folder / SPOOL_FILE
         try:
-            with _said(path):
+            with said(path):
                 connection = apsw.Connection(str(path))
-                _prepare(connection, path)
+                prepare(connection, path)
         except BaseException:
             os.close(lock)
             raise
@@ -111,12 +109,21 @@ class Spool:
         path = folder / SPOOL_FILE
         if not path.exists():
             raise SpoolDamaged(f"{path}: there is no spool yet; the agent has not run with this configuration")
-        with _said(path):
+        with said(path):
             # WAL needs the -shm file even for reading; query_only keeps this connection from changing anything.
             connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
             connection.setbusytimeout(2000)
             connection.execute("PRAGMA query_only = 1")
         return cls(connection, None)
+
+    @classmethod
+    def open_beside(cls, folder: Path) -> Spool:
+        """Opens beside a running agent, to read and to queue amendments. Raises SpoolDamaged when there is none."""
+        spool = cls.open_read_only(folder)
+        spool._db.execute("PRAGMA query_only = 0")
+        spool._db.execute("PRAGMA synchronous = FULL")
+        spool._db.setbusytimeout(5000)
+        return spool
 
     def close(self) -> None:
         self._db.close()
@@ -169,9 +176,9 @@ class Spool:
         return (0, NO_PREVIOUS) if row is None else (row[0] + 1, RecordHash(row[1]))
 
     def append(
-        self, records: Sequence[SpooledRecord], windows: Sequence[int] = (), meta: Mapping[str, bytes] | None = None
+        self, records: Sequence[SpooledRecord], windows: Sequence[int] = (), amendment: int | None = None
     ) -> None:
-        """Chains records, takes the windows that they hold off the list, and notes `meta`: all or nothing.
+        """Chains records, takes the windows that they hold off the list, and the amendment, if any: all or nothing.
 
         Raises SpoolFull. After it returned, the records may be published.
         """
@@ -181,7 +188,25 @@ class Spool:
                 [(r.sequence, r.hash, r.type, r.end_ms, r.raw) for r in records],
             )
             self._db.executemany("DELETE FROM window WHERE id = ?", [(i,) for i in windows])
-            self._set_meta(meta or {})
+            if amendment is not None:
+                done = (records[-1].sequence, amendment)
+                self._db.execute("UPDATE amendment SET state = 'signed', sequence = ? WHERE id = ?", done)
+
+    def records_about(self, from_ms: int, to_ms: int) -> Iterator[bytes]:
+        """Measurements that may speak of [from_ms, to_ms), and all later amendments, as far as kept, in order."""
+        yield from (
+            row[0]
+            for row in self._db.execute(
+                "SELECT bytes FROM record WHERE end_ms > ? AND (type = 'amendment' OR type = 'measurement' AND"
+                " end_ms < ?) ORDER BY sequence",
+                (from_ms, to_ms + _LONGEST_STATEMENT_MS),
+            )
+        )
+
+    def is_unsealed(self, line_id: str, at_ms: int) -> bool:
+        """Whether a window that no record holds yet lies over this time."""
+        sql = "SELECT 1 FROM window WHERE line = ? AND start_ms <= ? AND end_ms > ?"
+        return self._one(sql, (line_id, at_ms, at_ms)) is not None
 
     def open_records(self, from_sequence: int, limit: int) -> list[SpooledRecord]:
         """Records without a receipt, in order, from a sequence on."""
@@ -230,6 +255,28 @@ class Spool:
             out[str(line)] = None if row is None else _window(row[0])
         return out
 
+    # Amendments
+
+    def queue_amendment(self, body: bytes, now_ms: int) -> int:
+        """Keeps an amendment until the agent has signed or refused it; gives its number."""
+        with self._transaction():
+            self._db.execute("INSERT INTO amendment (queued_ms, body) VALUES (?, ?)", (now_ms, body))
+            return int(self._db.last_insert_rowid())
+
+    def amendments(self) -> list[QueuedAmendment]:
+        """All that were ever queued, oldest first."""
+        sql = "SELECT id, queued_ms, body, state, sequence, words FROM amendment ORDER BY id"
+        return [QueuedAmendment(*row) for row in self._db.execute(sql)]
+
+    def next_amendments(self) -> list[QueuedAmendment]:
+        """Those that wait, oldest first. Asked at each tick, and usually there is none."""
+        sql = "SELECT id, queued_ms, body, state, sequence, words FROM amendment WHERE state = 'waiting' ORDER BY id"
+        return [QueuedAmendment(*row) for row in self._db.execute(sql)]
+
+    def refuse_amendment(self, number: int, words: str) -> None:
+        with self._transaction():
+            self._db.execute("UPDATE amendment SET state = 'refused', words = ? WHERE id = ?", (words, number))
+
     # Small things to remember
 
     def meta(self, key: str) -> bytes | None:
@@ -249,58 +296,8 @@ class Spool:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _said(Path(self._db.filename)), self._db:
+        with said(Path(self._db.filename)), self._db:
             yield
-
-
-def _lock(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        words = f"{path.parent}: another agent is running with this state folder; stop it, or give each its own"
-        raise LinetallyError(words) from None
-    return descriptor
-
-
-def _prepare(connection: apsw.Connection, path: Path) -> None:
-    # No mmap: an I/O error would be a signal instead of an error code.
-    connection.setbusytimeout(5000)
-    for pragma in ("mmap_size = 0", "journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 500"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != ("ok",):
-        raise SpoolDamaged(f"{path} is damaged ({verdict}); {_DAMAGED_MEND}")
-    version = connection.execute("PRAGMA user_version").fetchone()
-    if version == (0,):
-        with connection:
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-    elif version != (_SCHEMA_VERSION,):
-        raise SpoolDamaged(f"{path} was written by another version of the agent (format {version}); install that one")
-
-
-_DAMAGED_MEND: Final = (
-    "move it away but keep it, it may hold records that the hub has not seen, then enrol this gateway again"
-)
-
-
-@contextlib.contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """Turns SQLite's errors into ours."""
-    try:
-        yield
-    except apsw.FullError as error:
-        raise SpoolFull(f"{path}: the disk is full") from error
-    except (apsw.NotADBError, apsw.CorruptError) as error:
-        raise SpoolDamaged(f"{path} is damaged ({error}); {_DAMAGED_MEND}") from error
-    except apsw.ReadOnlyError as error:
-        raise SpoolFull(f"{path}: the disk is read-only; check the card or remount it") from error
-    except apsw.CantOpenError as error:
-        raise LinetallyError(f"{path} cannot be opened; check that the agent's user may write there") from error
-    except apsw.IOError as error:
-        raise SpoolFull(f"{path}: the disk does not take data ({error})") from error
 
 
 def _window_bytes(window: Window) -> bytes:

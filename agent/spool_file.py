@@ -1,0 +1,95 @@
+"""The spool's file: its tables, its lock, and what SQLite's errors mean for a person.
+
+Decides how the file is opened and when it counts as damaged. What is kept in it is decided in `spool`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from protocols.errors import LinetallyError
+
+SPOOL_FILE: Final = "spool.sqlite"
+LOCK_FILE: Final = "agent.lock"
+_SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE carry (line TEXT PRIMARY KEY, configuration_hash BLOB NOT NULL, memory BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE window (
+    id INTEGER PRIMARY KEY, line TEXT NOT NULL, configuration_hash BLOB NOT NULL,
+    start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, row BLOB NOT NULL);
+CREATE INDEX window_end ON window (end_ms);
+CREATE TABLE record (
+    sequence INTEGER PRIMARY KEY, hash BLOB NOT NULL, type TEXT NOT NULL, end_ms INTEGER NOT NULL,
+    receipted INTEGER NOT NULL DEFAULT 0, bytes BLOB NOT NULL);
+CREATE INDEX record_open ON record (sequence) WHERE NOT receipted;
+CREATE TABLE amendment (
+    id INTEGER PRIMARY KEY, queued_ms INTEGER NOT NULL, body BLOB NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting', sequence INTEGER, words TEXT NOT NULL DEFAULT '');
+CREATE INDEX amendment_waiting ON amendment (id) WHERE state = 'waiting';
+"""
+
+
+class SpoolFull(LinetallyError):
+    """The disk has no room. Nothing that was durable is lost; try again later."""
+
+
+class SpoolDamaged(LinetallyError):
+    """The file is not a spool, or SQLite's check found it damaged."""
+
+
+def take_lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        words = f"{path.parent}: another agent is running with this state folder; stop it, or give each its own"
+        raise LinetallyError(words) from None
+    return descriptor
+
+
+def prepare(connection: apsw.Connection, path: Path) -> None:
+    # No mmap: an I/O error would be a signal instead of an error code.
+    connection.setbusytimeout(5000)
+    for pragma in ("mmap_size = 0", "journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 500"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != ("ok",):
+        raise SpoolDamaged(f"{path} is damaged ({verdict}); {_DAMAGED_MEND}")
+    version = connection.execute("PRAGMA user_version").fetchone()
+    if version == (0,):
+        with connection:
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    elif version != (_SCHEMA_VERSION,):
+        raise SpoolDamaged(f"{path} was written by another version of the agent (format {version}); install that one")
+
+
+_DAMAGED_MEND: Final = (
+    "move it away but keep it, it may hold records that the hub has not seen, then enrol this gateway again"
+)
+
+
+@contextlib.contextmanager
+def said(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into ours."""
+    try:
+        yield
+    except apsw.FullError as error:
+        raise SpoolFull(f"{path}: the disk is full") from error
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise SpoolDamaged(f"{path} is damaged ({error}); {_DAMAGED_MEND}") from error
+    except apsw.ReadOnlyError as error:
+        raise SpoolFull(f"{path}: the disk is read-only; check the card or remount it") from error
+    except apsw.CantOpenError as error:
+        raise LinetallyError(f"{path} cannot be opened; check that the agent's user may write there") from error
+    except apsw.IOError as error:
+        raise SpoolFull(f"{path}: the disk does not take data ({error})") from error
