@@ -17,9 +17,10 @@ from tempfile import NamedTemporaryFile
 from hub.config import HubConfig
 from hub.projections.index import IndexedPlan, IndexedRecord
 from hub.registry import Project
+from hub.report.amended import as_amended
 from hub.report.context import Chain, ConfigurationUsed, Evidence, GapReason, ReportContext
 from hub.report.export import workbook
-from hub.report.reading import Entries, Sources, file_hash, opened
+from hub.report.reading import Entries, Sources, file_hash, incomplete, opened
 from hub.report.render import render
 from protocols.errors import Malformed, Refused
 from protocols.evidence import bundle, checkpoint, note, proof
@@ -33,6 +34,7 @@ from protocols.measurement.account import Window
 from protocols.measurement.definition import Definition
 from protocols.measurement.outcome import Outcome, outcome
 from protocols.measurement.plan import Plan
+from protocols.measurement.revisions import Included
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -55,7 +57,7 @@ def write_bundle(
     progress("reading the index", 0, STEPS)
     selection = select(sources, project_id)
     progress("computing the figures", 1, STEPS)
-    result = outcome(selection.plan, selection.windows)
+    result = outcome(selection.plan, selection.windows, selection.amendments)
     progress("collecting the evidence", 2, STEPS)
     chains = {
         kid: Entries(sources.log, [record.leaf_index for record in records])
@@ -107,7 +109,8 @@ class Selection:
     checkpoint_note: bytes
     root: Sequence[IndexedRecord]
     chains: Mapping[Kid, Sequence[IndexedRecord]]
-    windows: Mapping[str, list[Window]]
+    windows: Mapping[str, list[Window]]  # as they stand at the checkpoint
+    amendments: Sequence[Included]
     configurations: Sequence[tuple[str, bytes]]  # (line id, hash) under which the windows were measured
     first_reporting_index: int | None
 
@@ -131,13 +134,10 @@ def select(sources: Sources, project_id: str) -> Selection:
     chains = _chains(sources, {each.leaf_index for each in found}, size)
     chains = {kid: _trusted(records, kid, authority) for kid, records in sorted(chains.items())}
     chains = {kid: records for kid, records in chains.items() if records}
-    trusted = {record.leaf_index for records in chains.values() for record in records}
-    windows: dict[str, list[Window]] = {line_id: [] for line_id in plan.line_ids}
-    configurations: dict[tuple[str, bytes], None] = {}
-    for each in found:
-        if each.leaf_index in trusted:
-            windows[each.line_id].append(each.window)
-            configurations[(each.line_id, each.configuration_hash)] = None
+    trusted = {record.leaf_index: record for records in chains.values() for record in records}
+    found = [each for each in found if each.leaf_index in trusted]
+    revisions = as_amended(sources, plan, found, trusted, chains)
+    configurations = dict.fromkeys((each.line_id, each.configuration_hash) for each in found)
     reporting = [
         record.leaf_index
         for records in chains.values()
@@ -145,8 +145,10 @@ def select(sources: Sources, project_id: str) -> Selection:
         if record.type == RecordType.MEASUREMENT and record.end_ms > plan.reporting.from_ms
     ]
     return Selection(
-        project, plan, registered.leaf_index, head, checkpoint_note, root, chains, windows, list(configurations),
-        min(reporting, default=None),
+        project, plan, registered.leaf_index, head, checkpoint_note, root, chains,
+        {line_id: line.windows for line_id, line in revisions.items()},
+        sorted((each for line in revisions.values() for each in line.included), key=lambda each: each.source),
+        list(configurations), min(reporting, default=None),
     )  # fmt: skip
 
 
@@ -167,13 +169,8 @@ def _chain(sources: Sources, kid: Kid, size: int) -> list[IndexedRecord]:
     records = sorted(sources.index.records(kid=kid, to_index=size), key=lambda record: record.sequence)
     whole = all(after.sequence == before.sequence + 1 for before, after in pairwise(records))
     if not whole or (records and records[0].sequence != 0):
-        raise _incomplete(f"records of key {kid.hex()}")
+        raise incomplete(f"records of key {kid.hex()}")
     return records
-
-
-def _incomplete(what: str) -> Refused:
-    words = f"the index lacks {what}; make it again from the log with `linetally-hub rebuild`"
-    return Refused("index-incomplete", words)
 
 
 def _chains(sources: Sources, leaves: set[int], size: int) -> dict[Kid, list[IndexedRecord]]:
@@ -184,7 +181,7 @@ def _chains(sources: Sources, leaves: set[int], size: int) -> dict[Kid, list[Ind
         leaf = left.pop()
         found = sources.index.records(from_index=leaf, to_index=leaf + 1)
         if not found:
-            raise _incomplete(f"entry {leaf} of the log")
+            raise incomplete(f"entry {leaf} of the log")
         kid = Kid(found[0].kid)
         out[kid] = _chain(sources, kid, size)
         left.difference_update(each.leaf_index for each in out[kid])

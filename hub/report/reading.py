@@ -132,3 +132,9 @@ def file_hash(pieces: Iterator[bytes]) -> str:
     for piece in pieces:
         digest.update(piece)
     return digest.hexdigest()
+
+
+def incomplete(what: str) -> Refused:
+    """The error for an index that lacks something of the log."""
+    words = f"the index lacks {what}; make it again from the log with `linetally-hub rebuild`"
+    return Refused("index-incomplete", words)
