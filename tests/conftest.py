@@ -24,6 +24,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(words)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skipped test is a missing tool, and a failure: nothing may go unchecked without a word."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if IN_CI and reporter else []
+    if skipped and session.exitstatus == pytest.ExitCode.OK:
+        reporter.write_line(f"{len(skipped)} tests were skipped, and in CI none may be", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """A function that gives a TCP port of 127.0.0.1 which was free a moment ago."""
