@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from agent import amend
+    from agent import amend, definition_command
     from agent.simulator import command as simulate
 
     parser = _Parser("linetally-agent", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     status = _add(commands, "status", "what was measured, and what waits for a receipt", _STATUS, _status)
     status.add_argument("--json", action="store_true", help="for scripts")
     amend.add_parser(commands)
+    definition_command.add_parser(commands)
     simulate.add_parser(commands)
     return parser
 
