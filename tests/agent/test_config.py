@@ -10,9 +10,18 @@ from agent.config import load
 from agent.config_line import ModbusSource, OpcuaSource, ReplaySource
 from agent.toml_table import key_lines
 from protocols.errors import ConfigurationError
-from protocols.measurement.machine import StateValues
+from protocols.measurement.configuration import Counter, Encoding, LineConfiguration
+from protocols.measurement.machine import (
+    ANY_FAULT,
+    MachineMapping,
+    PackML,
+    PiecesOnly,
+    RunningBit,
+    Speed,
+    StateValues,
+)
 from protocols.plc.packml import State
-from protocols.plc.roles import SignalRole
+from protocols.plc.roles import COUNTER_ROLES, SignalRole
 from tests.agent import factory
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
@@ -114,6 +123,113 @@ def test_a_line_needs_a_state_and_a_counter(tmp_path: Path) -> None:
     text = factory.modbus().replace("state = { register = 0 }\n", "")
     with pytest.raises(ConfigurationError, match="needs its state"):
         load(factory.write(tmp_path, text))
+    text = factory.modbus().replace("total = { register = 1 }\n", "")
+    with pytest.raises(ConfigurationError, match="needs a counter"):
+        load(factory.write(tmp_path, text))
+
+
+STATES = '[line.states]\n1 = "STOPPED"\n2 = "EXECUTE"\n'
+STATE_TAG = "state = { register = 0 }"
+
+
+@pytest.mark.parametrize(
+    ("tag", "table", "mapping"),
+    [
+        (STATE_TAG, "", PackML()),
+        (STATE_TAG, STATES, StateValues(((1, State.STOPPED), (2, State.EXECUTE)))),
+        (
+            STATE_TAG,
+            '[line.mapping]\nkind = "values"\n' + STATES,
+            StateValues(((1, State.STOPPED), (2, State.EXECUTE))),
+        ),
+        ('running = { register = 3, table = "coil" }', '[line.mapping]\nkind = "running"\n', RunningBit()),
+        (
+            "running = { register = 3 }\nfault = { register = 4 }",
+            '[line.mapping]\nkind = "running"\nfault_mask = 0x0F\n',
+            RunningBit(15),
+        ),
+        (
+            "speed = { register = 3 }\nfault = { register = 4 }",
+            '[line.mapping]\nkind = "speed"\nrunning_above = 0.5\n',
+            Speed(500, ANY_FAULT),
+        ),
+        ("", '[line.mapping]\nkind = "pieces"\ncycles = 5\n', PiecesOnly(5)),
+    ],
+)
+def test_a_machine_is_told_by_what_it_has(tmp_path: Path, tag: str, table: str, mapping: MachineMapping) -> None:
+    text = factory.modbus().replace(STATE_TAG, tag).replace(STATES, table)
+    found = load(factory.write(tmp_path, text)).lines[0].configuration
+    assert found.mapping == mapping
+    assert LineConfiguration.from_data(found.to_data()) == found
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (STATES, '[line.mapping]\nkind = "running"\n', "running is missing"),
+        (STATES, '[line.mapping]\nkind = "speed"\n', "speed is missing"),
+        (STATES, '[line.mapping]\nkind = "values"\n', "needs the table [line.states]"),
+        (STATES, STATES + '[line.mapping]\nkind = "pieces"\n', "has no use"),
+        (STATES, '[line.mapping]\nkind = "pieces"\nfault_mask = 1\n', "there is no fault word"),
+        (STATES, '[line.mapping]\nkind = "pieces"\ncycles = 0\n', "out of range"),
+        (STATES, '[line.mapping]\nkind = "runing"\n', 'did you mean "running"?'),
+        ('ideal_cycle_s = "0.68"', '[line.mapping]\nkind = "pieces"', "has no ideal cycle"),
+        ("total = { register = 1 }", 'total = { register = 1, type = "int16", bcd = true }', "BCD has none"),
+        ("total = { register = 1 }", "total = { register = 1, bcd = true, modulus = 65536 }", "no power of ten"),
+        (
+            STATE_TAG,
+            STATE_TAG + "\n[[line.tags.order]]\nregister = 7\n[[line.tags.order]]\nregister = 8",
+            "more than once",
+        ),
+        (
+            "total = { register = 1 }",
+            "total = { register = 1 }\nheartbeat = { register = 5, bcd = true }",
+            "unknown key",
+        ),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_refused(tmp_path: Path, before: str, after: str, words: str) -> None:
+    text = factory.modbus()
+    assert before in text
+    if "ideal_cycle" in before:
+        text = text.replace(STATES, "")
+    with pytest.raises(ConfigurationError) as found:
+        load(factory.write(tmp_path, text.replace(before, after)))
+    assert words in str(found.value)
+    assert found.value.mend
+
+
+def test_lanes_bcd_heartbeat_and_flapping(tmp_path: Path) -> None:
+    tags = "\n".join(
+        f"[[line.tags.{role}]]\nregister = {register}{more}"
+        for role, register, more in (
+            ("total", 1, ""),
+            ("total", 2, "\nbcd = true"),
+            ("reject", 3, ""),
+            ("reject", 4, ""),
+        )
+    )
+    text = factory.modbus().replace(
+        "total = { register = 1 }\nreject = { register = 2 }", "heartbeat = { register = 9 }\n" + tags
+    )
+    text = text.replace("staleness_s = 6", "staleness_s = 6\nmin_run_s = 3\nmin_stop_s = 2.5\nstartup_s = 60")
+    line = load(factory.write(tmp_path, text)).lines[0]
+    found = line.configuration
+    assert found.counters == (
+        Counter(SignalRole.TOTAL, 65536),
+        Counter(SignalRole.TOTAL, 10000, Encoding.BCD),
+        Counter(SignalRole.REJECT, 65536),
+        Counter(SignalRole.REJECT, 65536),
+    )
+    assert found.heartbeat
+    assert (found.definition.min_run_ms, found.definition.min_stop_ms, found.definition.startup_ms) == (
+        3000,
+        2500,
+        60_000,
+    )
+    # The meter looks for a lane where its source puts it.
+    columns = [(tag.role, tag.column) for tag in line.tags if tag.role in COUNTER_ROLES]
+    assert [column for _, column in columns] == list(found.counter_columns) == [2, 13, 4, 14]
 
 
 def test_a_node_id_needs_its_namespace_by_uri(tmp_path: Path) -> None:
