@@ -170,11 +170,10 @@ def streams(draw: st.DrawFn, counters: tuple[str, ...], bcd: str) -> list[Row]:
         "state": 6, "mode": 1, "product": 1, "order": 1, "running": 1, "fault": 0, "speed": 2000, "heartbeat": 0,
         "reason": 0,
     }  # fmt: skip
-    runs = True
+    runs = beats = True
     for _ in range(draw(st.integers(1, 60))):
         event = draw(st.integers(0, 24))
         step = draw(st.integers(1, 4))
-        beats = True
         bad: set[str] = set()
         if event == 0:
             step = draw(st.integers(9, 400))
@@ -198,7 +197,7 @@ def streams(draw: st.DrawFn, counters: tuple[str, ...], bcd: str) -> list[Row]:
         elif event == 13:
             shows["reason"] = draw(st.integers(0, 3))
         elif event in (14, 15, 16):
-            beats = False
+            beats = event == 16
         elif event == 17:
             step = 0
         elif event == 18:
