@@ -19,6 +19,7 @@ CLOCK_TOLERANCE_MS: Final = 2000
 """Real milliseconds by which a PLC's clock may differ before the gateway's is used (oee.md, edge rules)."""
 _TRANSIT_MS: Final = 500  # ours: network and event loop
 _I64: Final = 2**63
+_LATE_SAID_EACH: Final = 100  # ours: a slow network would fill the log
 
 
 class LineInput(Protocol):
@@ -38,7 +39,11 @@ class LineInput(Protocol):
 
 
 class Line:
-    """A line that is read from a PLC. `delay_ms`: how far (in the clock's ms) measuring stays behind now."""
+    """A line that is read from a PLC.
+
+    `delay_ms`: how far (in the clock's ms) measuring stays behind now: the watermark is now less this. What a window
+    says is settled when the watermark has passed it.
+    """
 
     def __init__(self, settings: LineSettings, meter: LineMeter, clock: Clock) -> None:
         self.settings = settings
@@ -60,6 +65,7 @@ class Line:
 
     @property
     def late_count(self) -> int:
+        """Values that came after the watermark had passed their time. They hold from the watermark on."""
         return self._image.late_count
 
     def begin(self) -> None:
@@ -102,9 +108,10 @@ class Line:
         block = self._image.release(until_ms)
         if block is not None:
             self.meter.push(block)
-        if self._image.late_count >= self._late_said + 100:
-            self._late_said = self._image.late_count
-            self.log.warning("%d values so far came too late for their time; is the network slow?", self._late_said)
+        if self.late_count >= self._late_said + (_LATE_SAID_EACH if self._late_said else 1):
+            self._late_said = self.late_count
+            words = "%d values so far came after their time was measured, over %.1f s late; they count from then on"
+            self.log.warning(words, self._late_said, self.delay_ms / self._scale / 1000)
         return self.meter.advance(until_ms)
 
     def _doubt(self, difference_ms: int) -> None:

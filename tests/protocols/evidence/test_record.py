@@ -19,6 +19,7 @@ from protocols.evidence.record import (
     CONTENT_TYPE,
     MAX_BYTES,
     NO_PREVIOUS,
+    Amendment,
     Body,
     CheckpointSeen,
     Clock,
@@ -42,7 +43,8 @@ from protocols.evidence.record import (
     record_hash,
     sign_record,
 )
-from protocols.measurement.account import CATEGORIES, CalendarKind, TimeAccount, Window
+from protocols.measurement.account import ACCOUNT_INTS, CATEGORIES, CalendarKind, TimeAccount, Window
+from protocols.measurement.revisions import REJECT_FIELDS, AmendmentKind, FieldChange, ReasonChange, WindowChange
 from tests.support.evidence import (
     GATEWAY,
     GATEWAY_KEY,
@@ -70,20 +72,36 @@ def windows(draw: st.DrawFn) -> tuple[Window, ...]:
         times = draw(st.lists(st.integers(0, 10**7), min_size=CATEGORIES, max_size=CATEGORIES).filter(any))
         length = sum(times)
         good, reject = draw(st.integers(-50, 10**6)), draw(st.integers(-50, 10**6))
-        account = TimeAccount(
-            tuple(times),
-            draw(st.integers(0, length)),
-            max(0, good + reject),
-            good,
-            reject,
-            *(draw(COUNTS) for _ in range(5)),
-            draw(st.integers(-(2**40), 2**62)),
-            *(draw(COUNTS) for _ in range(6)),
-        )
+        rest = draw(st.lists(COUNTS, min_size=12, max_size=12))
+        rest[5] -= draw(st.integers(0, 2**40))  # the standard time of the good pieces may be negative
+        made = (draw(st.integers(0, length)), max(0, good + reject), good, reject)
+        account = TimeAccount.from_ints([*times, *made, *rest])
         texts = (draw(NAMES), draw(NAMES), draw(NAMES))
         rows.append(Window(at, at + length, draw(st.sampled_from(CalendarKind)), *texts, account))
         at += length
     return tuple(rows)
+
+
+@st.composite
+def amendments(draw: st.DrawFn) -> Amendment:
+    kind = draw(st.sampled_from(AmendmentKind))
+    who, why = draw(NAMES.filter(bool)), draw(NAMES.filter(bool))
+    if kind is AmendmentKind.REASON:
+        reason = draw(NAMES)
+        new = draw(NAMES.filter(lambda text: text not in ("", reason)))
+        return Amendment(draw(IDS), kind, ReasonChange(draw(st.integers(0, 10**12)), reason, new), who, why)
+    indices = sorted(REJECT_FIELDS) if kind is AmendmentKind.REJECT else range(ACCOUNT_INTS)
+    changes = []
+    at = START_MS
+    for _ in range(draw(st.integers(1, 3))):
+        fields = []
+        for field in sorted(draw(st.sets(st.sampled_from(indices), min_size=1, max_size=4))):
+            old = draw(COUNTS)
+            fields.append(FieldChange(field, old, old + draw(st.integers(1, 9))))
+        start, end = at + draw(st.integers(0, 9)), at + draw(st.integers(10, 99))
+        changes.append(WindowChange(start, end, draw(st.integers(0, MAX_INT)), tuple(fields)))
+        at = end
+    return Amendment(draw(IDS), kind, tuple(changes), who, why)
 
 
 @st.composite
@@ -93,10 +111,11 @@ def bodies(draw: st.DrawFn) -> Body:
     start = draw(st.integers(0, 10**12))
     raw = st.none() | st.builds(RawCommitment, HASHES, COUNTS, COUNTS)
     lines = draw(st.lists(st.builds(LineStatement, IDS, HASHES, raw, windows()), min_size=1, max_size=3))
+    some: list[Body] = [Heartbeat(), draw(amendments())]
     return draw(
         st.sampled_from(
             [
-                Heartbeat(),
+                *some,
                 Gap(gateway, start, start + draw(st.integers(1, 10**9)), text),
                 Enrolment(gateway, draw(HASHES), ids, ids),
                 Rotation(gateway, cose.Kid(draw(HASHES)[:8]), draw(HASHES), draw(HASHES) * 2),
@@ -205,7 +224,7 @@ ONE_LINE = Measurement((line_statement(windows=2),))
 # Where in the wire form, what instead, and a word of the message.
 CHANGES: list[tuple[tuple[int, ...], Any, str]] = [
     ((1,), 2, "version"), ((1,), True, "version"), ((1,), "1", "version"),
-    ((2,), "measure", "type"), ((2,), 1, "type"), ((2,), "amendment", "type"),
+    ((2,), "measure", "type"), ((2,), 1, "type"), ((2,), "amend", "type"),
     ((3,), -1, "sequence"), ((3,), 1, "previous"), ((3,), True, "sequence"), ((3,), 2**63, "sequence"),
     ((4,), b"\x01" * 32, "previous"), ((4,), bytes(31), "previous"), ((4,), "0" * 32, "previous"),
     ((5,), bytes(15), "boot id"), ((5,), None, "boot id"),
@@ -223,9 +242,9 @@ CHANGES: list[tuple[tuple[int, ...], Any, str]] = [
     ((8, 0, 4, 1, 0), 0, "row 1: does not begin"), ((8, 0, 4, 0, 1), 0, "without a length"),
     ((8, 0, 4, 0, 1), 59_999, "categories"), ((8, 0, 4, 0, 2), 3, "kind"), ((8, 0, 4, 0, 3), 1, "index"),
     ((8, 0, 4, 1, 5), 3, "index"), ((8, 0, 4, 0, 6), -1, "unknown_ms"), ((8, 0, 4, 0, 7), 1, "categories"),
-    ((8, 0, 4, 0, 16), 60_001, "planned"), ((8, 0, 4, 0, 17), -1, "total_count"), ((8, 0, 4, 0, 17), 99, "pieces"),
-    ((8, 0, 4, 0, 18), -(2**63), "good_count"), ((8, 0, 4, 0, 22), 2**63, "standard_total_ns"),
-    ((8, 0, 4, 0, 27), None, "integers"),
+    ((8, 0, 4, 0, 17), 60_001, "planned"), ((8, 0, 4, 0, 18), -1, "total_count"), ((8, 0, 4, 0, 18), 99, "pieces"),
+    ((8, 0, 4, 0, 19), -(2**63), "good_count"), ((8, 0, 4, 0, 25), 2**63, "standard_total_ns"),
+    ((8, 0, 4, 0, 32), None, "integers"),
     ((9,), [], "checkpoint"), ((9, 0), -1, "size"), ((9, 1), b"", "root"),
 ]  # fmt: skip
 
@@ -254,9 +273,46 @@ def test_a_line_is_stated_once() -> None:
         encode_record(record(Measurement((line_statement(), line_statement()))))
 
 
+def late(*changes: WindowChange, kind: AmendmentKind = AmendmentKind.REJECT, who: str = "QC") -> Amendment:
+    return Amendment("filling", kind, changes, who, "sample 7")
+
+
+def change(*fields: tuple[int, int, int], start: int = 5, end: int = 6, sequence: int = 1) -> WindowChange:
+    return WindowChange(start, end, sequence, tuple(FieldChange(*each) for each in fields))
+
+
+def why(old: str, new: str, stop_ms: int = 5) -> Amendment:
+    return Amendment("filling", AmendmentKind.REASON, ReasonChange(stop_ms, old, new), "M. Chan", "late")
+
+
+GOOD, REJECT = sorted(REJECT_FIELDS)[:2]
+
+
 @pytest.mark.parametrize(
     "body",
     [
+        late(),
+        late(change()),
+        late(change((GOOD, 1, 1))),
+        late(change((GOOD, 1, True))),
+        late(change((REJECT, 1, 2), (GOOD, 2, 1))),
+        late(change((GOOD, 1, 2), (GOOD, 2, 1))),
+        late(change((0, 1, 2))),
+        late(change((ACCOUNT_INTS, 1, 2)), kind=AmendmentKind.WINDOW),
+        late(change((0, 1, -2)), kind=AmendmentKind.WINDOW),
+        late(change((GOOD, 1, 2), end=5)),
+        late(change((GOOD, 1, 2), sequence=-1)),
+        late(change((GOOD, 1, 2)), change((GOOD, 1, 2))),
+        late(change((GOOD, 1, 2), start=7, end=8), change((GOOD, 1, 2))),
+        late(change((GOOD, 1, 2)), who=""),
+        late(change((GOOD, 1, 2)), who="x" * 201),
+        why("jam", "jam"),
+        why("jam", ""),
+        why("", "two\nlines"),
+        why("", "jam", -1),
+        replace(why("", "jam"), line_id="filling line"),
+        replace(why("", "jam"), kind=AmendmentKind.WINDOW),
+        replace(late(change((GOOD, 1, 2))), kind=AmendmentKind.REASON),
         Gap("filling", 5, 5, "why"),
         Gap("filling", 6, 5, "why"),
         Gap("filling", 5, 6, ""),
