@@ -19,7 +19,7 @@ from agent.config_machine import read_machine
 from agent.config_tags import MODBUS_TYPES, ModbusTag, Tag, read_modbus_tags, read_opcua_tags
 from agent.toml_table import Table
 from protocols.measurement.configuration import Counter, Encoding, LineConfiguration, Product
-from protocols.measurement.definition import PRESETS, Definition
+from protocols.measurement.definition import CHOICES, PRESETS, Definition
 from protocols.plc.packml import Mode
 from protocols.plc.roles import COUNTER_ROLES, ROLES, SignalRole
 
@@ -226,8 +226,15 @@ def _definition(table: Table) -> Definition:
     def time_ms(key: str, default: int) -> int:
         return table.scaled(key, default, 1000, 0, 3_600_000)
 
+    switches = table.table("switches")
+    told = {
+        name: next(c for c in choices if c == switches.choice(name, choices, str(getattr(preset, name))))
+        for name, choices in CHOICES.items()
+    }
+    switches.done()
     return replace(
         preset,
+        **told,  # type: ignore[arg-type]
         minor_stop_ms=time_ms("minor_stop_s", preset.minor_stop_ms),
         startup_ms=time_ms("startup_s", preset.startup_ms),
         min_run_ms=time_ms("min_run_s", preset.min_run_ms),

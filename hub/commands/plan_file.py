@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hub.registry import Registry
 from protocols.errors import ConfigurationError, Malformed, Refused
-from protocols.measurement.definition import ISO, PRESETS
+from protocols.measurement.definition import ISO, PRESETS, Definition
 from protocols.measurement.plan import Period, Plan
 
 _LIMITS: Final = (
@@ -24,7 +24,7 @@ _LIMITS: Final = (
     "apart_maximum_permille", "min_shifts",
 )  # fmt: skip
 _KEYS: Final = (
-    "title", "lines", "timezone", "definition", "baseline", "commissioning", "reporting",
+    "title", "lines", "timezone", "definition", "switches", "baseline", "commissioning", "reporting",
     "ideal_cycles_s", *_LIMITS,
 )  # fmt: skip
 _NS: Final = 1_000_000_000
@@ -75,12 +75,20 @@ def read_plan(path: Path, registry: Registry, project_id: str) -> Plan:
             commissioning=_period(tree.get("commissioning"), zone),
             reporting=_period(tree.get("reporting"), zone),
             ideal_cycles_ns=_cycles(tree.get("ideal_cycles_s")),
-            definition=PRESETS[definition],
+            definition=_definition(definition, tree.get("switches", {})),
             timezone=name,
             **limits,
         )
     except Malformed as error:
         raise wrong("the plan", error.what) from error
+
+
+def _definition(preset: str, switches: object) -> Definition:
+    """The preset with the switches that the plan sets otherwise, by the names and units of the definition itself."""
+    known = PRESETS[preset].to_data()
+    if not isinstance(switches, dict) or not switches.keys() <= known.keys() - {"preset", "version"}:
+        raise Malformed(f"switches are of {', '.join(sorted(known.keys() - {'preset', 'version'}))}")
+    return Definition.from_data(known | switches)
 
 
 def _tree(path: Path) -> Mapping[str, Any]:

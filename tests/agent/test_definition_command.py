@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from agent.__main__ import main
-from protocols.measurement.definition import ISO, PRESETS, Definition
+from agent.config import load
+from protocols.errors import ConfigurationError
+from protocols.measurement.definition import ISO, PRESETS, Charge, Definition, Mtbf
+from tests.agent import factory
 
 
 def test_it_lists_every_preset_with_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,3 +43,19 @@ def test_a_preset_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[str
         main(["definition", "mine"])
     assert refused.value.code == 2
     assert "smrp" in capsys.readouterr().err
+
+
+def test_a_line_takes_a_preset_and_the_switches_that_differ(tmp_path: Path) -> None:
+    text = factory.modbus().replace("staleness_s = 6", 'staleness_s = 6\ndefinition = "smrp"\nminor_stop_s = 60')
+    switches = '\n[line.switches]\nrestraint = "excluded"\nmtbf = "pot/failures"\n'
+    found = load(factory.write(tmp_path, text + switches)).lines[0].configuration.definition
+    assert (found.preset, found.minor_stop_ms) == ("smrp", 60_000)
+    assert (found.restraint, found.mtbf) == (Charge.EXCLUDED, Mtbf.PLANNED_TIME)
+    assert found.changes == ("minor_stop_ms", "restraint", "mtbf")
+    assert found.planned_down is PRESETS["smrp"].planned_down
+
+
+@pytest.mark.parametrize("wrong", ['setup = "performance"', 'set_up = "excluded"', "rework = 1"])
+def test_a_switch_that_is_not_known_is_refused(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(ConfigurationError):
+        load(factory.write(tmp_path, factory.modbus() + f"\n[line.switches]\n{wrong}\n"))

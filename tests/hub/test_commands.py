@@ -115,6 +115,8 @@ def test_a_plan_is_registered_to_the_nanosecond(config: Path, capsys: pytest.Cap
         (("\nbaseline", '\nlines = ["mixing"]\nbaseline'), "lines of this project"),
         (("\nbaseline", '\ntimezone = "Mars"\nbaseline'), "no time zone"),
         (("\nbaseline", '\ndefinition = "mine"\nbaseline'), "not known"),
+        (("\nbaseline", '\nswitches = { setup = "performance" }\nbaseline'), "setup is one of availability, excluded"),
+        (("\nbaseline", '\nswitches = { set_up = "excluded" }\nbaseline'), "switches are of"),
         (("[ideal_cycles_s]", "["), "not TOML"),
     ],
 )
