@@ -62,7 +62,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "test"})
-        self.values: list[tuple[SignalRole, int | None, int | None]] = []
+        self.values: list[tuple[int, int | None, int | None]] = []
         self.events: list[str] = []
         self.alive_count = 0
         self._changed = asyncio.Event()
@@ -70,8 +70,8 @@ class Recorder:
     def begin(self) -> None:
         pass
 
-    def put(self, role: SignalRole, value: int | None, source_ms: int | None) -> None:
-        self.values.append((role, value, source_ms))
+    def put(self, column: int, value: int | None, source_ms: int | None) -> None:
+        self.values.append((column, value, source_ms))
         self._changed.set()
 
     def alive(self, age_ms: float = 0.0) -> None:
@@ -87,7 +87,7 @@ class Recorder:
         self._changed.set()
 
     def newest(self, role: SignalRole) -> int | None:
-        return next((value for found, value, _ in reversed(self.values) if found is role), None)
+        return next((value for found, value, _ in reversed(self.values) if found == role), None)
 
     async def until(self, condition: Callable[[], bool], timeout_s: float = 8.0) -> None:
         async with asyncio.timeout(timeout_s):
