@@ -12,9 +12,11 @@ never meets it. The check in `check` still stands between a file and its use.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
@@ -37,6 +39,17 @@ def switch_off(reason: str = "") -> None:
     if _mode["on"] and reason:
         _log.warning("kernels run uncompiled: %s", reason)
     _mode["on"] = False
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Within it kernels run uncompiled, to be compared with. For one thread only."""
+    before = _mode["on"]
+    _mode["on"] = False
+    try:
+        yield
+    finally:
+        _mode["on"] = before
 
 
 class Kernel:
@@ -81,9 +94,11 @@ class Kernel:
     def dispatcher(self) -> Any:
         """numba's form of this kernel, for compiling; imports numba."""
         if self._dispatcher is None:
-            import numba
+            numba: Any = importlib.import_module("numba")
 
-            self._dispatcher = numba.njit(nogil=True, error_model="numpy")(self.py_func)
+            self._dispatcher = numba.njit(
+                nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+            )(self.py_func)
         return self._dispatcher
 
     @property

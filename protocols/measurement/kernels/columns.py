@@ -1,0 +1,330 @@
+"""The fast form of `scan` over narrow columns: raw data as it is kept and replayed, some seven bytes a sample.
+
+Decides what a tile is: rows that are looked at together, by reductions that a compiler turns into vector
+instructions, and that are let go by when nothing happened in them. A tile in which something did is looked at in
+smaller ones, then row by row, and the row that is not quiet is made wide again and goes to `scan`. Small integers
+are cast again inside a reduction: numba widens them to 64 bits, and what it widens does not vectorise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.measurement.kernels import scan as k
+from protocols.measurement.kernels.jit import kernel
+from protocols.measurement.kernels.scan import I64, U8, U32, scan
+from protocols.measurement.kernels.tiles import BUSY_ROWS, book, close_rows, may_be_quiet, step_limit
+from protocols.plc.roles import SignalRole
+from protocols.plc.sample import SampleBlock
+
+U16 = NDArray[np.uint16]
+Counts: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
+
+TILE: Final = 512
+SUBTILE: Final = 32
+WIDE_ROWS: Final = BUSY_ROWS
+"""Rows of the scratch arrays in which rows are made wide again."""
+
+
+@kernel
+def gap_bounds(gap_ms: U16) -> tuple[int, int, int]:
+    """(least, greatest, sum) of a tile's gaps."""
+    least = np.uint16(65_535)
+    greatest = np.uint16(0)
+    total = np.uint32(0)
+    for i in range(gap_ms.shape[0]):
+        least = np.uint16(min(least, gap_ms[i]))
+        greatest = np.uint16(max(greatest, gap_ms[i]))
+        total = np.uint32(total + gap_ms[i])
+    return int(least), int(greatest), int(total)
+
+
+@kernel
+def held_until(state: U8, like: int) -> int:
+    """How many of the first states are `like`."""
+    changed = np.uint8(0)
+    wanted = np.uint8(like)
+    for i in range(state.shape[0]):
+        changed = np.uint8(changed | (state[i] ^ wanted))
+    if changed == 0:
+        return len(state)
+    at = 0
+    while state[at] == wanted:
+        at += 1
+    return at
+
+
+@kernel
+def greatest_step_16(counts: Counts, before: Counts) -> int:
+    """The greatest counts[i] - before[i] modulo 2^16: a step backwards is a very great one."""
+    greatest = np.uint16(0)
+    for i in range(counts.shape[0]):
+        greatest = np.uint16(max(greatest, np.uint16((int(counts[i]) - int(before[i])) & 0xFFFF)))
+    return int(greatest)
+
+
+@kernel
+def greatest_step_32(counts: Counts, before: Counts) -> int:
+    """The same modulo 2^32."""
+    greatest = np.uint32(0)
+    for i in range(counts.shape[0]):
+        greatest = np.uint32(max(greatest, np.uint32((int(counts[i]) - int(before[i])) & 0xFFFFFFFF)))
+    return int(greatest)
+
+
+@kernel
+def tile_ms(
+    first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limits: I64, counters: I64
+) -> tuple[int, int]:
+    """(length in ms, the one gap or 0) of the rows [first, end) of one state if they are quiet; (-1, 0) if one may
+    not be."""
+    least, greatest, total = gap_bounds(gap_ms[first:end])
+    if greatest > limits[k.STALENESS_MS]:
+        return -1, 0
+    allowed = step_limit(least, limits[k.MAX_PER_HOUR])
+    ambiguous = step_limit(greatest, limits[k.MAX_PER_HOUR])
+    for c in range(lanes):
+        if 0 < counters[c, k.MODULUS] <= ambiguous:
+            return -1, 0
+        row = counts[c]
+        if counts.itemsize == 2:
+            step = greatest_step_16(row[first:end], row[first - 1 : end - 1])
+            span = 1 << 16
+        else:
+            step = greatest_step_32(row[first:end], row[first - 1 : end - 1])
+            span = 1 << 32
+        # Steps that together are less than the span, and end above where they began, never went past it.
+        if step > allowed or step * (end - first) >= span or row[end - 1] < row[first - 1]:
+            return -1, 0
+    return total, (greatest if greatest == least else 0)
+
+
+@kernel
+def quiet_rows(
+    first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limits: I64, counters: I64
+) -> tuple[int, int]:
+    """(rows, their length in ms) of [first, end) that are quiet from `first` on, one by one."""
+    total = 0
+    for i in range(first, end):
+        length, _ = tile_ms(i, i + 1, gap_ms, counts, lanes, limits, counters)
+        if length < 0:
+            return i - first, total
+        total += length
+    return end - first, total
+
+
+@kernel
+def pass_by(
+    first: int,
+    end: int,
+    before_ms: int,
+    end_ms: int,
+    one_gap: int,
+    gap_ms: U16,
+    counts: Counts,
+    counters: I64,
+    carry: I64,
+    deltas: I64,
+    delta_rows: int,
+) -> int:
+    """Lets quiet rows [first, end) go by, the last of which is at `end_ms`: delta rows then, carry as `scan`'s."""
+    lanes = counters.shape[0]
+    cell_ms = counters[0, k.CELL_MS] if lanes > 0 else 0
+    i = first
+    at_ms = before_ms
+    while i < end and lanes > 0:
+        first_ms = at_ms + int(gap_ms[i])
+        cell_end_ms = first_ms + (-first_ms) % cell_ms
+        begin = i
+        if end_ms <= cell_end_ms:
+            i = end
+            at_ms = end_ms
+        elif one_gap > 0:
+            rows = (cell_end_ms - at_ms) // one_gap
+            i += rows
+            at_ms += rows * one_gap
+        else:
+            while at_ms + int(gap_ms[i]) <= cell_end_ms:
+                at_ms += int(gap_ms[i])
+                i += 1
+        for c in range(lanes):
+            row = counts[c]
+            pieces = int(row[i - 1]) - int(row[begin - 1])
+            if pieces != 0:
+                last = i - 1
+                moved_ms = at_ms
+                while row[last] == row[last - 1]:
+                    moved_ms -= int(gap_ms[last])
+                    last -= 1
+                base = k.CARRY + k.LANE * c
+                delta_rows = book(counters[c, k.ROLE], cell_end_ms, base, moved_ms, pieces, carry, deltas, delta_rows)
+    for c in range(lanes):
+        base = k.CARRY + k.LANE * c
+        carry[base + k.LANE_LAST] = int(counts[c, end - 1])
+        carry[base + k.LANE_SINCE] = end_ms
+    carry[k.LAST_MS] = end_ms
+    return delta_rows
+
+
+@kernel
+def scan_columns(
+    before_ms: int,
+    gap_ms: U16,
+    state: U8,
+    counts: Counts,
+    image: I64,
+    mask: int,
+    status: int,
+    raw_states: I64,
+    states: U8,
+    categories: U8,
+    legal: U8,
+    production_modes: I64,
+    cycles: I64,
+    limits: I64,
+    counters: I64,
+    carry: I64,
+    runs: I64,
+    deltas: I64,
+    events: I64,
+    wide_ms: I64,
+    wide: I64,
+    wide_valid: U32,
+) -> tuple[int, int, int, int]:
+    """What `scan` gives for the same samples in wide form, and the time of the last row.
+
+    before_ms: the time that the first gap counts from · gap_ms uint16[n] · state uint8[n], the values of column
+    `status` · counts uint16 or uint32 [c, n], the values of the columns of `counters` · image int64[k], the values
+    of all other columns at every row · mask: the valid bits of every row. Scratch: wide_ms int64[WIDE_ROWS], wide
+    int64[WIDE_ROWS, k], wide_valid uint32[WIDE_ROWS].
+    """
+    rows = gap_ms.shape[0]
+    lanes = counters.shape[0]
+    run_rows = 0
+    delta_rows = 0
+    event_rows = 0
+    for i in range(wide_ms.shape[0]):
+        for column in range(image.shape[0]):
+            wide[i, column] = image[column]
+        wide_valid[i] = mask
+    uniform = True
+    for c in range(lanes):
+        if counters[c, k.CELL_MS] != counters[0, k.CELL_MS] or mask >> counters[c, k.COLUMN] & 1 == 0:
+            uniform = False
+    close_rows(counters, carry)
+    now = before_ms
+    first = 0
+    busy = 1
+    while first < rows:
+        end = min(rows, first + busy)
+        for i in range(first, end):
+            now += int(gap_ms[i])
+            wide_ms[i - first] = now
+            wide[i - first, status] = int(state[i])
+            for c in range(lanes):
+                wide[i - first, counters[c, k.COLUMN]] = int(counts[c, i])
+        a, b, d = scan(
+            wide_ms[: end - first],
+            wide[: end - first],
+            wide_valid[: end - first],
+            raw_states,
+            states,
+            categories,
+            legal,
+            production_modes,
+            cycles,
+            limits,
+            counters,
+            carry,
+            runs[run_rows:],
+            deltas[delta_rows:],
+            events[event_rows:],
+        )
+        run_rows += a
+        delta_rows += b
+        event_rows += d
+        first = end
+        busy = BUSY_ROWS
+        if first == rows or not uniform or not may_be_quiet(now, mask, limits, counters, carry):
+            continue
+        as_read = True
+        for c in range(lanes):
+            if carry[k.CARRY + k.LANE * c + k.LANE_LAST] != int(counts[c, first - 1]):
+                as_read = False  # a high-water mark holds
+        while as_read and first < rows:
+            end = min(rows, first + TILE)
+            held = held_until(state[first:end], state[first - 1])
+            as_read = held == end - first
+            end = first + held
+            length, one_gap = 0, 0
+            if held > 0:
+                length, one_gap = tile_ms(first, end, gap_ms, counts, lanes, limits, counters)
+            if length < 0 and held > SUBTILE:
+                as_read = True
+                end = first + SUBTILE
+                length, one_gap = tile_ms(first, end, gap_ms, counts, lanes, limits, counters)
+            if length < 0:
+                quiet, length = quiet_rows(first, end, gap_ms, counts, lanes, limits, counters)
+                end = first + quiet
+                as_read = False
+            if end > first:
+                busy = 1
+                delta_rows = pass_by(
+                    first, end, now, now + length, one_gap, gap_ms, counts, counters, carry, deltas, delta_rows
+                )
+                now += length
+                first = end
+    close_rows(counters, carry)
+    return run_rows, delta_rows, event_rows, now
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A block in narrow columns: `scan_columns`' first arguments."""
+
+    before_ms: int
+    gap_ms: U16
+    state: U8
+    counts: Counts
+    image: I64
+    mask: int
+
+
+def narrow(block: SampleBlock, counters: I64, before_ms: int, status: int = SignalRole.STATE) -> Narrow | None:
+    """`block` in narrow columns, or None where it does not fit: another column or the quality changes, a gap is over
+    65 s, the status is no number of 8 bits or a counter none of 32. Whoever has such data cuts it there.
+
+    counters: as `scan` takes them. before_ms: the time of the row before, or that of the first row.
+    """
+    values = block.values
+    which = [int(column) for column in counters[:, k.COLUMN]]
+    gaps = np.diff(block.time_ms, prepend=before_ms)
+    others = [column for column in range(values.shape[1]) if column not in which and column != status]
+    counts = np.ascontiguousarray(values[:, which].T)
+    fits = (
+        len(block) > 0
+        and 0 <= gaps.min() <= gaps.max() <= 0xFFFF
+        and 0 <= values[:, status].min() <= values[:, status].max() <= 0xFF
+        and (values[:, others] == values[0, others]).all()
+        and (block.valid == block.valid[0]).all()
+        and 0 <= counts.min(initial=0) <= counts.max(initial=0) <= 0xFFFFFFFF
+    )
+    if not fits:
+        return None
+    return Narrow(
+        before_ms,
+        gaps.astype(np.uint16),
+        values[:, status].astype(np.uint8),
+        counts.astype(np.uint16) if counts.max(initial=0) <= 0xFFFF else counts.astype(np.uint32),
+        values[0].copy(),
+        int(block.valid[0]),
+    )
+
+
+def scratch(columns: int) -> tuple[I64, I64, U32]:
+    """The scratch arrays of `scan_columns` for that many columns."""
+    return np.empty(WIDE_ROWS, np.int64), np.empty((WIDE_ROWS, columns), np.int64), np.empty(WIDE_ROWS, np.uint32)
