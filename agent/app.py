@@ -27,6 +27,8 @@ from agent.spool import Spool
 from protocols.errors import ConfigurationError, LinetallyError, Malformed, Refused
 from protocols.evidence.cose import key_id
 from protocols.evidence.note import VerifierKey
+from protocols.measurement.kernels.check import holds
+from protocols.measurement.kernels.jit import switch_off
 from protocols.measurement.meter import LineMeter
 from protocols.plc.roles import ROLES
 from protocols.plc.sample import SampleBlock
@@ -70,11 +72,15 @@ async def run(configuration: AgentConfiguration) -> int:
 
 
 async def warm_up(configuration: AgentConfiguration) -> None:
-    """Compiles the kernels before anything is under way: seconds in which no PLC must wait for an answer."""
+    """Compiles the kernels, or loads what is kept of them, and checks them before anything is under way: at the
+    first start this takes seconds, in which no PLC must wait for an answer."""
+    if not configuration.jit:
+        switch_off()
 
     def measure_one_row() -> None:
-        meter = LineMeter(configuration.lines[0].configuration, 0)
-        meter.push(SampleBlock.from_rows([(0, (0,) * ROLES, 0)]))
+        if holds():
+            meter = LineMeter(configuration.lines[0].configuration, 0)
+            meter.push(SampleBlock.from_rows([(0, (0,) * ROLES, 0)]))
 
     await asyncio.to_thread(measure_one_row)
 

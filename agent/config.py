@@ -44,6 +44,7 @@ class AgentConfiguration:
     """All that the agent was told. `site` is the subject of each record.
 
     `log_key`: the log's vkey, or None to take the one that enrolment stored. `simulation`: a clock file.
+    `jit`: whether kernels are compiled.
     """
 
     file: Path
@@ -57,6 +58,7 @@ class AgentConfiguration:
     interval_ms: int
     simulation: Path | None
     lines: tuple[LineSettings, ...]
+    jit: bool = True
 
     @property
     def is_replay(self) -> bool:
@@ -96,13 +98,19 @@ def load(path: Path) -> AgentConfiguration:
     simulation = clock.optional_text("simulation")
     clock.done()
 
+    kernel = root.table("kernel")
+    jit = kernel.text("jit", "on")
+    if jit not in ("on", "off"):
+        raise kernel.wrong("jit", f'"{jit}" is neither on nor off', 'write: jit = "off" to save memory')
+    kernel.done()
+
     broker = _broker(root.table("broker"), folder)
     lines = tuple(read_line(table, folder, window_ms) for table in root.tables("line", required=True))
     _check_lines(root, lines)
     root.done()
     return AgentConfiguration(
         path, gateway_id, site, state_folder, url, log_key, broker, window_ms, interval_ms,
-        folder / simulation if simulation else None, lines,
+        folder / simulation if simulation else None, lines, jit == "on",
     )  # fmt: skip
 
 
