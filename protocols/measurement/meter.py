@@ -82,6 +82,7 @@ class LineMeter:
         self._product = self._only_product()
         self._changes: list[tuple[int, str]] = []
         self._recent: list[Window] = []
+        self._shift = ("", TimeAccount())  # of the last closed window: its name, and what was closed of it
         self._shown_stops: list[Stop] = []
         self._ribbon: list[tuple[int, Category]] = []
         if carry is not None:
@@ -205,7 +206,12 @@ class LineMeter:
             shift=here.shift,
             shift_start_ms=shift[0],
             shift_end_ms=shift[1],
-            shift_account=total(w.account for w in windows if here.shift and w.shift == here.shift),
+            shift_account=total(
+                [
+                    *([self._shift[1]] if here.shift and self._shift[0] == here.shift else ()),
+                    *(w.account for w in open_windows if here.shift and w.shift == here.shift),
+                ]
+            ),
             recent_account=total(w.account for w in windows if w.start_ms >= now_ms - RECENT_MS),
             planned_shift_ms=shift[2],
             ribbon=_merged(ribbon, shift[0])[-RIBBON_RUNS:],
@@ -305,8 +311,10 @@ class LineMeter:
 
     def _remember(self, windows: list[Window], resolved: Resolved, end_ms: int) -> None:
         """Keeps what `live` shows of the shift under way."""
-        shift = windows[-1].shift
-        self._recent = [w for w in self._recent + windows if w.shift == shift or w.end_ms > end_ms - 2 * RECENT_MS]
+        name = windows[-1].shift
+        before = [self._shift[1]] if self._shift[0] == name else []
+        self._shift = (name, total([*before, *(w.account for w in windows if w.shift == name)]))
+        self._recent = [w for w in self._recent + windows if w.end_ms > end_ms - 2 * RECENT_MS]
         runs = [(max(s, self._closed_ms), c) for s, e, c in resolved.stretches if e > self._closed_ms and s < end_ms]
         self._ribbon = list(_merged([*self._ribbon, *runs], 0))[-RIBBON_RUNS:]
         ended = {s.start_ms: s for s in [*self._shown_stops, *resolved.stops] if s.end_ms <= end_ms}
