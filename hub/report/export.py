@@ -17,6 +17,7 @@ import xlsxwriter
 
 from hub.report import wording
 from hub.report.context import ReportContext
+from hub.report.late import TITLES, rows
 from hub.report.view import NAMES
 from protocols.measurement import ratios
 from protocols.measurement.account import ACCOUNT_FIELDS, TimeAccount, Window, total
@@ -37,6 +38,7 @@ def workbook(context: ReportContext, windows: Mapping[str, Sequence[Window]]) ->
     bold = book.add_format({"bold": True, "bottom": 1})
     _figures(book.add_worksheet("Figures"), bold, book.add_format({"num_format": "0.00%"}), context)
     _days(book.add_worksheet("Days"), bold, context, windows)
+    _late(book.add_worksheet("Amendments"), bold, context)
     book.close()
     return memory.getvalue()
 
@@ -109,6 +111,16 @@ def _days(sheet: Any, bold: Any, context: ReportContext, windows: Mapping[str, S
         for column, ratio in enumerate(figures, len(key) + len(ACCOUNT_FIELDS)):
             _number(sheet, row, column, ratio(account, plan.definition), None)
     sheet.freeze_panes(1, 4)
+
+
+def _late(sheet: Any, bold: Any, context: ReportContext) -> None:
+    """What came late: a row for each value that changed, the old one and the new one."""
+    for column, title in enumerate(TITLES):
+        sheet.write_string(0, column, title, bold)
+    for row, texts in enumerate((row for each in context.outcome.amendments for row in rows(each)), 1):
+        for column, text in enumerate(texts):
+            sheet.write_string(row, column, text)
+    sheet.freeze_panes(1, 0)
 
 
 def _number(sheet: Any, row: int, column: int, value: Fraction | None, cell_format: Any) -> None:

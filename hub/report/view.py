@@ -14,6 +14,7 @@ import segno
 
 from hub.report import tables, wording
 from hub.report.context import ReportContext
+from hub.report.late import late_table
 from hub.report.tables import ROWS_SHOWN
 from protocols.measurement.outcome import Figure, Finding, Outcome, Period
 from protocols.measurement.periods import WEEK_MS, PeriodSums
@@ -81,6 +82,7 @@ def report_view(context: ReportContext) -> dict[str, Any]:
         "lines_table": tables.lines_table(context),
         "mix": tables.mix_table(outcome),
         "gaps": tables.gaps_table(context, zone),
+        "late": late_table(context, zone),
         "milestones": [
             {key: str(milestone.get(key) or wording.UNDEFINED) for key in ("title", "planned", "done", "evidence")}
             for milestone in context.milestones[:ROWS_SHOWN]

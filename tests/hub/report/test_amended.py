@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
+
+from pypdf import PdfReader
 
 from hub.database import open_database
 from hub.log.sequencer import Log
@@ -76,3 +79,17 @@ def test_an_index_that_is_ahead_of_the_checkpoint(tmp_path: Path) -> None:
     assert verdict.log_size == size
     figures = verdict.figures or {}
     assert [each["why"] for each in figures["amendments"]] == ["sample 2"]
+
+
+def test_page_and_workbook_tell_what_came_late(tmp_path: Path) -> None:
+    path = write_report(hub_folder(tmp_path, amended(5)), PROJECT)
+    with ZipFile(path) as archive:
+        pages = [page.extract_text() for page in PdfReader(BytesIO(archive.read("report.pdf"))).pages]
+        book = archive.read("report.xlsx")
+    text = " ".join(" ".join(pages).split())
+    assert "What came late" in text and "sample 2" in text and "without effect" in text
+    with ZipFile(BytesIO(book)) as archive:
+        sheet, strings = (archive.read(f"xl/{name}.xml").decode() for name in ("worksheets/sheet3", "sharedStrings"))
+    assert sheet.count("<row ") == 1 + 4 * 3 + 1
+    for said in ("good_count stands at 88, not at 95", "QC lab", "jam", "standard_good_ns"):
+        assert said in strings
