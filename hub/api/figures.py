@@ -18,7 +18,10 @@ from protocols.measurement.definition import ISO, Charge, Definition
 from protocols.measurement.elements import charge, elements
 from protocols.measurement.figure import Undefined
 
-__all__ = ["Figures", "Frozen", "Rate", "Share", "Standing", "Undefined", "figures", "rate", "share", "standing"]
+__all__ = [
+    "Figures", "Frozen", "NamedFigure", "Rate", "Share", "Standing", "Undefined",
+    "every_figure", "figures", "rate", "share", "standing",
+]  # fmt: skip
 
 FIRM_FROM: Final = Fraction(95, 100)
 """Ours: coverage under 95 % makes a figure indicative."""
@@ -93,6 +96,20 @@ class Figures(Frozen):
     unknown_ms: int
 
 
+class NamedFigure(Frozen):
+    """One of all figures, exact, with the formula that was used. `unit`: share, pieces/h or ms."""
+
+    name: str
+    title: str
+    formula: str
+    unit: ratios.Unit
+    better: ratios.Direction
+    source: str
+    numerator: int | None
+    denominator: int | None
+    undefined_because: Undefined | None
+
+
 def share(value: Fraction | None, because: Undefined) -> Share:
     """The JSON form of a ratio; `because` is told only where `value` is None."""
     if value is None:
@@ -132,6 +149,27 @@ def losses(account: TimeAccount, definition: Definition = ISO) -> Losses:
         quality_ms=quality_ms,
         quality_count=account.total_count - found.good_count,
     )
+
+
+def every_figure(account: TimeAccount, definition: Definition = ISO) -> list[NamedFigure]:
+    """All of `ratios.FIGURES`, in its order."""
+    out = []
+    for figure in ratios.FIGURES.values():
+        value = figure(account, definition)
+        out.append(
+            NamedFigure(
+                name=figure.name,
+                title=figure.title,
+                formula=figure.formula_under(definition),
+                unit=figure.unit,
+                better=figure.direction,
+                source=figure.source,
+                numerator=None if value is None else value.numerator,
+                denominator=None if value is None else value.denominator,
+                undefined_because=figure.undefined_because(account, definition),
+            )
+        )
+    return out
 
 
 def figures(account: TimeAccount, definition: Definition = ISO) -> Figures:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Query
 
 from hub.api import catalogue, models
 from hub.api.access import Reading, Watching
-from hub.api.figures import figures
+from hub.api.figures import every_figure, figures
 from hub.api.live_message import LineView
 from hub.api.state import BoardOf, ServicesOf
 from hub.projections.index import Group
@@ -48,6 +48,7 @@ def line_figures(
     from_ms: Time,
     to_ms: Time,
     by: Annotated[list[Group] | None, Query(max_length=5)] = None,
+    every: Annotated[bool, Query(description="also all figures, each with its formula and source")] = False,
 ) -> models.LineFigures:
     found = catalogue.line(services, who, line_id)
     if not from_ms < to_ms <= from_ms + MAX_SPAN_MS:
@@ -68,6 +69,7 @@ def line_figures(
                 start_ms=row.start_ms,
                 end_ms=row.end_ms,
                 figures=figures(row.account, definition),
+                every=every_figure(row.account, definition) if every else None,
             )
             for row in rows
         ],

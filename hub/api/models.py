@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hub.api.figures import Figures, Frozen, Rate, Share
+from hub.api.figures import Figures, Frozen, NamedFigure, Rate, Share
 
 
 class Me(Frozen):
@@ -45,6 +45,7 @@ class FiguresRow(Frozen):
     start_ms: int
     end_ms: int
     figures: Figures
+    every: list[NamedFigure] | None = Field(default=None, description="all figures, where they were asked for")
 
 
 class LineFigures(Frozen):

@@ -6,9 +6,11 @@ from fractions import Fraction
 
 import pytest
 
-from hub.api.figures import Standing, Undefined, figures, standing
+from hub.api.figures import Standing, Undefined, every_figure, figures, standing
+from hub.web.words import TABLES
 from protocols.measurement import ratios
 from protocols.measurement.account import Category, TimeAccount
+from protocols.measurement.definition import PRESETS, SMRP, Definition
 
 
 def account(**changes: object) -> TimeAccount:
@@ -63,3 +65,32 @@ def test_undefined_is_null_with_its_reason_and_never_zero(sums: TimeAccount, nam
 )  # fmt: skip
 def test_standing(coverage: Fraction | None, word: str) -> None:
     assert standing(coverage).value == word
+
+
+def test_every_reason_has_words_for_the_pages() -> None:
+    assert {because.value for because in Undefined} <= set(TABLES["en"])
+
+
+def test_figures_are_under_the_definition_that_is_given() -> None:
+    sums = account(category_ms=(0, 3_000_000, 0, 400_000, 100_000, 0, 0, 0, 100_000, 50_000, 0))
+    for definition in PRESETS.values():
+        found = figures(sums, definition)
+        exact = ratios.availability(sums, definition)
+        assert exact is not None
+        assert (found.availability.numerator, found.availability.denominator) == exact.as_integer_ratio()
+        lost = found.losses
+        assert lost.effectiveness_ms is not None and lost.quality_ms is not None
+    assert figures(sums, SMRP).losses.by_category_ms == {"FAILURE": 400_000, "PLANNED_DOWN": 50_000}
+
+
+@pytest.mark.parametrize("definition", PRESETS.values(), ids=PRESETS)
+def test_every_figure_is_told_with_its_formula(definition: Definition) -> None:
+    told = {figure.name: figure for figure in every_figure(account(), definition)}
+    assert list(told) == list(ratios.FIGURES)
+    for name, figure in told.items():
+        exact = ratios.FIGURES[name](account(), definition)
+        assert figure.formula and figure.source
+        if exact is None:
+            assert figure.undefined_because is not None and figure.numerator is None
+        else:
+            assert (figure.numerator, figure.denominator) == exact.as_integer_ratio()

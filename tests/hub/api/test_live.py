@@ -124,7 +124,8 @@ def test_the_board_survives_a_message_that_is_none() -> None:
         {"v": 2}, {"line": "../etc"}, {"line": "x" * 65}, {"name": "x" * 201}, {"time_ms": -1}, {"time_ms": 1.5},
         {"time_ms": "1"}, {"time_ms": 2**60}, {"state": "RUNNING"}, {"category": "<b>"}, {"shift_account": [1, 2]},
         {"shift_account": [2**63] * 22}, {"pieces_per_hour": float("nan")}, {"pieces_per_hour": -1},
-        {"ribbon": [[1]]}, {"ribbon": [[1, 11]]}, {"definition_data": {"preset": "tpm"}}, {"ribbon": [[0, "FAILURE"]] * 2000}, {"definition_hash": "zz"},
+        {"ribbon": [[1]]}, {"ribbon": [[1, 11]]}, {"definition_data": {"preset": "tpm"}},
+        {"ribbon": [[0, "FAILURE"]] * 2000}, {"definition_hash": "zz"},
         {"stops": [{"start_ms": 1}]}, {"spool_depth": -1}, {"receipt": {"sequence": 1}},
     ],
 )  # fmt: skip
