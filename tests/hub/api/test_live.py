@@ -13,9 +13,11 @@ import httpx
 import pytest
 
 from hub.api.board import Board
-from hub.api.live_message import MAX_MESSAGE_BYTES, parse_live
+from hub.api.live_message import MAX_MESSAGE_BYTES, parse_live, present
 from hub.live import LiveBus, LiveMessage
 from protocols.errors import Malformed
+from protocols.measurement.account import Category, TimeAccount
+from protocols.measurement.definition import ISO, TPM, Definition
 from tests.hub.web.plant import Plant, live_message
 
 
@@ -153,3 +155,17 @@ def test_what_the_agent_says_is_understood_and_its_stops_come_newest_first() -> 
         assert view.ribbon == [(1, "FAILURE"), (2, "PRODUCING")] and view.timezone == "UTC"
 
     asyncio.run(check())
+
+
+def test_live_figures_are_made_with_the_definition_that_the_line_brings() -> None:
+    def shown(definition: Definition) -> int:
+        ms = {Category.PRODUCING: 60, Category.MINOR_STOP: 40}
+        sums = TimeAccount(tuple(ms.get(category, 0) for category in Category), 100)
+        brought = {"definition_data": definition.to_data(), "definition_hash": definition.hash.hex()}
+        message = parse_live(live_message() | brought | {"shift_account": list(sums.as_ints())})
+        view = present(message, gateway="gw", timezone="UTC", received_ms=0, trend=[])
+        return round(view.shift_figures.availability.percent or 0)
+
+    assert (shown(ISO), shown(TPM)) == (60, 100)
+    with pytest.raises(Malformed):
+        parse_live(live_message() | {"definition_data": TPM.to_data(), "definition_hash": ISO.hash.hex()})
