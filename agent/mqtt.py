@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from agent.config import BrokerSettings
 from protocols.errors import ConfigurationError
@@ -78,9 +80,13 @@ class BrokerLink:
     async def __aexit__(self, *_: object) -> None:
         await self._stop()
 
-    def publish(self, topic: str, payload: bytes, qos: int) -> None:
-        """Hands a message to paho; whether it arrived is not known."""
-        self._client.publish(topic, payload, qos)
+    def publish(self, topic: str, payload: bytes, qos: int, properties: Mapping[str, str] | None = None) -> None:
+        """Hands a message to paho, with MQTT user properties; whether it arrived is not known."""
+        wire = None
+        if properties:
+            wire = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            wire.UserProperty = list(properties.items())
+        self._client.publish(topic, payload, qos, properties=wire)
 
     async def receive(self, timeout_s: float) -> list[tuple[bytes, Callable[[], None]]]:
         """What came meanwhile: (payload, call to acknowledge it). Raises BrokerLost when the connection ended."""

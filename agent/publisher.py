@@ -1,8 +1,9 @@
 """The publisher: records from the spool to the broker, receipts from the broker to the spool.
 
 Decides what is outstanding and what is sent again. A record is done only when the hub's receipt for it verifies with
-the log's key; an MQTT acknowledgement means nothing here. At most `OUTSTANDING` records are under way, in order; when
-no receipt comes for a while, the oldest alone is sent again until one does.
+the log's key, and the log grew from what was verified before (`log_watch`); an MQTT acknowledgement means nothing here.
+At most `OUTSTANDING` records are under way, in order; when no receipt comes for a while, the oldest alone is sent again
+until one does.
 """
 
 from __future__ import annotations
@@ -17,19 +18,22 @@ from typing import Final
 
 from agent.backoff import Backoff
 from agent.config import AgentConfiguration
+from agent.log_watch import Belief, LogWatch
 from agent.mqtt import BrokerLink, BrokerLost
 from agent.spool import Spool, SpoolFull
 from protocols.errors import Malformed, Refused, Unverified
 from protocols.evidence.cose import Kid
 from protocols.evidence.note import VerifierKey
 from protocols.evidence.record import CheckpointSeen
-from protocols.wire.receipt import Receipt, Refusal, decode_receipt, verify_receipt
+from protocols.wire.receipt import CHECKPOINT_PROPERTY, Receipt, Refusal, decode_receipt
 from protocols.wire.topics import live_topic, receipt_topic, statement_topic
 
 OUTSTANDING: Final = 32
 RESEND_S: Final = 10.0
 LONGEST_RESEND_S: Final = 30.0
 REFUSED_RETRY_S: Final = 30.0
+DISBELIEVED_RETRY_S: Final = 30.0
+AGAIN_S: Final = 0.2
 _LOOK_S: Final = 0.2
 _SAY_AGAIN_S: Final = 600.0
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "hub"})
@@ -57,7 +61,7 @@ class Publisher:
     ) -> None:
         self._spool = spool
         self._kid = kid
-        self._log_key = log_key
+        self._watch = LogWatch(spool, log_key)
         self._now_ms = now_ms
         self._on_checkpoint = on_checkpoint
         self._broker = configuration.broker
@@ -70,11 +74,15 @@ class Publisher:
         self._hold_until = 0.0
         self._silent_since = 0.0
         self._said: dict[str, float] = {}
-        self._seen_size = int(spool.meta("checkpoint_size") or b"0")
         self.progress = asyncio.Event()
         """Set whenever receipts were noted; whoever waits clears it."""
         self.last_receipt = _last_receipt(spool)
         self.depth = spool.depth()
+
+    @property
+    def log_alarm(self) -> str | None:
+        """What is wrong with the hub's log, in words."""
+        return self._watch.alarm
 
     @property
     def connected(self) -> bool:
@@ -129,10 +137,12 @@ class Publisher:
     def _send(self, link: BrokerLink) -> None:
         if time.monotonic() < self._hold_until or len(self._outstanding) >= self._room:
             return
+        seen = self._watch.seen
+        properties = {CHECKPOINT_PROPERTY: str(0 if seen is None else seen.size)}
         for record in self._spool.open_records(self._next, self._room - len(self._outstanding)):
             if not self._outstanding:
                 self._silent_since = time.monotonic()
-            link.publish(statement_topic(self._gateway_id), record.raw, qos=1)
+            link.publish(statement_topic(self._gateway_id), record.raw, qos=1, properties=properties)
             self._outstanding[record.sequence] = time.monotonic()
             self._next = record.sequence + 1
 
@@ -151,7 +161,8 @@ class Publisher:
     def _take(self, payloads: list[bytes]) -> None:
         """Verifies answers and notes receipts, all of a batch in one transaction."""
         done: list[int] = []
-        newest: CheckpointSeen | None = None
+        meta: dict[str, bytes] = {}
+        before = self._watch.seen
         for payload in payloads:
             try:
                 answer = decode_receipt(payload)
@@ -162,25 +173,22 @@ class Publisher:
                 continue  # for a key that this gateway had before
             if isinstance(answer, Refusal):
                 self._refused(answer)
-                continue
-            seen = self._verified(answer)
-            if seen is not None:
+            elif (kept := self._judged(answer)) is not None:
                 done.append(answer.sequence)
-                newest = seen if newest is None or seen.size > newest.size else newest
-        if not done or newest is None:
+                meta |= kept
+        if not done:
             return
         last = LastReceipt(max(done), self._now_ms())
-        meta: dict[str, bytes] = {"last_receipt": f"{last.sequence} {last.time_ms}".encode(), "refused": b""}
-        if newest.size > self._seen_size:
-            meta |= {"checkpoint_size": str(newest.size).encode(), "checkpoint_root": newest.root}
+        meta |= {"last_receipt": f"{last.sequence} {last.time_ms}".encode(), "refused": b""}
         try:
             self._spool.receipted(done, meta)
         except SpoolFull as error:
+            self._watch = self._watch.again()
             self._say(f"{error}; receipts are noted again when there is room", logging.ERROR)
             return
-        self._noted(done, last, newest)
+        self._noted(done, last, before)
 
-    def _noted(self, done: list[int], last: LastReceipt, newest: CheckpointSeen) -> None:
+    def _noted(self, done: list[int], last: LastReceipt, before: CheckpointSeen | None) -> None:
         for sequence in done:
             self._outstanding.pop(sequence, None)
         if self._room < OUTSTANDING:
@@ -191,23 +199,39 @@ class Publisher:
         self._said.clear()
         self.last_receipt = last
         self.depth = self._spool.depth()
-        if newest.size > self._seen_size:
-            self._seen_size = newest.size
-            self._on_checkpoint(newest)
+        seen = self._watch.seen
+        if seen is not None and seen != before:
+            self._on_checkpoint(seen)
         self.progress.set()
 
-    def _verified(self, receipt: Receipt) -> CheckpointSeen | None:
+    def _judged(self, receipt: Receipt) -> dict[str, bytes] | None:
+        """What to store together with the receipt; None where the record must be kept."""
         record = self._spool.record(receipt.sequence)
         if record is None:
             return None  # receipted before and forgotten since
         try:
-            checkpoint = verify_receipt(receipt, record.raw, self._log_key)
+            belief, meta, words = self._watch.judge(receipt, record.raw, awaited=receipt.sequence in self._outstanding)
         except (Malformed, Unverified, Refused) as error:
             self._say(
                 f"the receipt for record {receipt.sequence} does not hold: {error}. The record is kept", logging.ERROR
             )
             return None
-        return CheckpointSeen(checkpoint.size, checkpoint.root)
+        if belief is Belief.BELIEVED:
+            if words is not None:
+                _log.warning("%s", words)
+            return meta
+        if words is not None:
+            _log.error("%s", words)
+            with contextlib.suppress(SpoolFull):  # the log line has said it
+                self._spool.set_meta(meta)
+        # Sent again it states the newest checkpoint, and an honest hub proves its log from there on.
+        self._outstanding.clear()
+        self._next = 0
+        self._room = 1
+        now = time.monotonic()
+        self._silent_since = now
+        self._hold_until = now + (DISBELIEVED_RETRY_S if belief is Belief.DISBELIEVED else AGAIN_S)
+        return None
 
     def _refused(self, refusal: Refusal) -> None:
         """Kept and tried again, slowly; at once from where the hub waits, if it says where."""

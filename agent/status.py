@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.config import AgentConfiguration
+from agent.log_watch import read_alarm, read_seen
 from agent.spool import Spool
 
 
@@ -19,6 +20,7 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
         sequence, time_ms = receipt.decode().split() if receipt else ("", "")
         following, _ = spool.head()
         newest = spool.lines()
+        seen = read_seen(spool)
         lines = []
         for line in configuration.lines:
             kept = spool.carry(line.line_id)
@@ -45,6 +47,8 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
             "records": following,
             "spool_depth": spool.depth(),
             "last_receipt": {"sequence": int(sequence), "time_ms": int(time_ms)} if receipt else None,
+            "log_size": None if seen is None else seen.size,
+            "log_alarm": read_alarm(spool),
             "refused": (spool.meta("refused") or b"").decode() or None,
         }
 
@@ -58,6 +62,8 @@ def status_words(status: dict[str, Any]) -> str:
         if receipt is None
         else f"last receipt: record {receipt['sequence']}, {_time(receipt['time_ms'])}"
     )
+    if status["log_alarm"]:
+        out.append(f"ALARM: {status['log_alarm']['words']}")
     if status["refused"]:
         out.append(f"the hub refuses record {status['refused']}")
     width = max(len(line["line"]) for line in status["lines"])

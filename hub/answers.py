@@ -5,7 +5,7 @@ Decides the words. When an answer may be sent is decided in `ingest`: never befo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hub.admission import Admitted, Ahead, Duplicate, Fork, NotAdmitted, Verdict
@@ -14,6 +14,7 @@ from protocols.evidence import proof
 from protocols.evidence.fields import MAX_TEXT
 from protocols.evidence.proof import TlogProof
 from protocols.evidence.record import RecordHash, SignedRecord
+from protocols.evidence.succession import Consistency
 from protocols.wire.receipt import Receipt, Refusal, encode_receipt
 
 
@@ -48,12 +49,17 @@ def counted(counts: Counts, verdict: Verdict, now_ms: int) -> Counts:
             return replace(counts, refused_count=counts.refused_count + 1)
 
 
-def answer(verdict: Verdict, proof_of: Callable[[RecordHash], TlogProof]) -> bytes | None:
-    """The receipt or refusal to publish; None for bytes that no record could be read from."""
+def answer(
+    verdict: Verdict, proof_of: Callable[[RecordHash], TlogProof], consistency: Sequence[Consistency] = ()
+) -> bytes | None:
+    """The receipt or refusal to publish; None for bytes that no record could be read from.
+
+    `consistency`: to the checkpoint of the proofs, from those that the gateway may have; old sizes ascending.
+    """
     match verdict:
         case Admitted(record) | Duplicate(record):
             text = proof.format(proof_of(record.hash)).decode()
-            return encode_receipt(Receipt(record.kid, record.record.sequence, record.hash, text))
+            return encode_receipt(Receipt(record.kid, record.record.sequence, record.hash, text, tuple(consistency)))
         case Fork(record):
             words = "the log has another record with this sequence: two agents share this key, or its spool is old"
             return _refusal(record, FORK, words, None)

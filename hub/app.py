@@ -65,7 +65,7 @@ def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
             may_speak_for=lambda gateway_id, line_id: writer.may_speak_for(gateway_id, line_id),
             now_ms=now_ms,
         )
-        writer = Writer(engine, log, config.ingest, now_ms, link.publish)
+        writer = Writer(engine, log, config.ingest, now_ms, link.publish, config.log.disbelieve)
         broker = None
         if config.broker.embedded:
             broker = EmbeddedBroker(config.broker.port, config.data)

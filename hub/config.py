@@ -15,7 +15,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
-from protocols.errors import ConfigurationError
+from protocols.errors import ConfigurationError, Malformed, Refused
+from protocols.evidence.note import Algorithm, VerifierKey
+from protocols.evidence.policy import NO_QUORUM, QUORUM_NAME
 
 
 class Access(Enum):
@@ -51,10 +53,25 @@ class BrokerConfig:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """The transparency log. `origin`: its name in every checkpoint, a schema-less URL. `key_file`: its signing key."""
+    """The transparency log. `origin`: its name in every checkpoint, a schema-less URL. `key_file`: its signing key.
+
+    `disbelieve`: gateways whose word that the log has lost entries does not stop the hub. `quorum`: witnesses that must
+    cosign a checkpoint before it is published; 0: more than half of those configured.
+    """
 
     origin: str = "localhost/linetally"
     key_file: Path = Path("log.key")
+    disbelieve: tuple[str, ...] = ()
+    quorum: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessConfig:
+    """One [[witness]]: who cosigns the log. `url`: where its add-checkpoint is; `vkey`: its key, as it published it."""
+
+    name: str
+    url: str
+    vkey: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +113,12 @@ class HubConfig:
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     ingest: IngestConfig = field(default_factory=IngestConfig)
     influx: InfluxConfig | None = None
+    witness: tuple[WitnessConfig, ...] = ()
+
+    @property
+    def quorum(self) -> int:
+        """Witnesses that must cosign a checkpoint before it is published; 0 where there are none."""
+        return self.log.quorum or (len(self.witness) // 2 + 1 if self.witness else 0)
 
     @property
     def log_folder(self) -> Path:
@@ -113,6 +136,7 @@ class HubConfig:
 _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "server.port": (1, 65_535),
     "broker.port": (1, 65_535),
+    "log.quorum": (0, 64),
     "ingest.batch_records": (1, 4_096),
     "ingest.batch_wait_ms": (0, 1_000),
     "ingest.queue_records": (16, 65_535),
@@ -168,6 +192,7 @@ def _resolve(config: HubConfig, folder: Path, reader: _Reader) -> HubConfig:
             "log.origin", "an origin is a name like a URL without https://, with no space and no plus",
             'write origin = "hub.example.org/linetally"',
         )  # fmt: skip
+    _check_witnesses(config, reader)
     data = folder / config.data
 
     def at(path: Path | None, base: Path) -> Path | None:
@@ -183,6 +208,34 @@ def _resolve(config: HubConfig, folder: Path, reader: _Reader) -> HubConfig:
     influx = config.influx and replace(config.influx, token_file=folder / config.influx.token_file)
     log = replace(config.log, key_file=data / config.log.key_file)
     return replace(config, data=data, broker=broker, influx=influx, log=log)
+
+
+def _check_witnesses(config: HubConfig, reader: _Reader) -> None:
+    for witness in config.witness:
+        try:
+            key = VerifierKey.parse(witness.vkey)
+            wrong = "" if key.algorithm is Algorithm.COSIGNATURE else "is a log's key, not a witness's (type 0x04)"
+        except (Malformed, Refused) as error:
+            wrong = f"cannot be used: {error}"
+        if wrong:
+            raise reader.error(
+                "witness.vkey", f"the key of {witness.name!r} {wrong}", "copy the vkey that it published"
+            )
+        if not re.fullmatch(r"https?://[^\s]+", witness.url):
+            raise reader.error("witness.url", f"{witness.url!r} is no web address", 'write url = "https://…"')
+        if not re.fullmatch(r"[A-Za-z0-9._/-]{1,100}", witness.name) or witness.name in (NO_QUORUM, QUORUM_NAME):
+            raise reader.error(
+                "witness.name", f"{witness.name!r} cannot name a witness", "use letters, digits and . _ -"
+            )
+    for what in ("name", "vkey"):
+        values = [getattr(witness, what) for witness in config.witness]
+        if len(set(values)) != len(values):
+            raise reader.error(f"witness.{what}", "two witnesses have the same", "each witness needs its own")
+    if config.log.quorum > len(config.witness):
+        raise reader.error(
+            "log.quorum", f"{config.log.quorum} witnesses are demanded, {len(config.witness)} are configured",
+            "add a [[witness]] table for each",
+        )  # fmt: skip
 
 
 class _Reader:
@@ -201,7 +254,7 @@ class _Reader:
         current, heading = "", None
         for number, line in enumerate(self._lines, 1):
             text = line.split("#")[0].strip()
-            if found := re.fullmatch(r"\[\s*([\w.-]+)\s*\]", text):
+            if found := re.fullmatch(r"\[{1,2}\s*([\w.-]+)\s*\]{1,2}", text):
                 current = found.group(1)
                 if current in (table, key):
                     heading = number
@@ -233,6 +286,12 @@ class _Reader:
     def _value(self, hint: Any, value: object, key: str) -> Any:
         if get_origin(hint) in (Union, UnionType):
             hint = next(option for option in get_args(hint) if option is not type(None))
+        if get_origin(hint) is tuple:
+            of = get_args(hint)[0]
+            if not isinstance(value, list):
+                mend = f"write [[{key}]] above each" if is_dataclass(of) else 'write ["…", "…"]'
+                raise self.error(key, "must be a list", mend)
+            return tuple(self._value(of, item, key) for item in value)
         if is_dataclass(hint):
             assert isinstance(hint, type)
             return self.table(hint, value, key)

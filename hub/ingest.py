@@ -17,9 +17,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, select
@@ -31,12 +32,15 @@ from hub.admission import Admitted, Ahead, Duplicate, Fork, Head, Key, NotAdmitt
 from hub.answers import Counts, answer, counted
 from hub.chains import leaf_indices, load_heads, load_keys, logged_hash
 from hub.config import IngestConfig
+from hub.log.foreseen import Foreseen
 from hub.log.store import LogUnavailable
 from hub.projections import projector
 from protocols.evidence.bodies import ROOT_TYPES
 from protocols.evidence.cose import Kid
+from protocols.evidence.merkle import NodeHash, RootHash
 from protocols.evidence.proof import TlogProof
 from protocols.evidence.record import RecordHash, SignedRecord
+from protocols.evidence.succession import Consistency
 
 logger = logging.getLogger("hub.ingest")
 
@@ -45,6 +49,8 @@ KEYS_MAX_AGE_S: Final = 1.0
 POLL_S: Final = 0.5
 RETRY_S: Final = (1.0, 2.0, 5.0, 10.0)
 MEND: Final = "Free some space or mend the disk; the hub goes on by itself."
+
+LOG_BEHIND: Final = "log-behind"
 
 _T = TypeVar("_T")
 
@@ -61,15 +67,26 @@ class Log(Protocol):
 
     def proof(self, index: int) -> TlogProof: ...
 
+    def consistency_proof(self, old_size: int, size: int) -> Sequence[NodeHash]: ...
+
+    def root_at(self, size: int) -> RootHash: ...
+
+    @property
+    def folder(self) -> Path: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One statement as it came. `acknowledge` tells the link, not the gateway; it must not block or raise."""
+    """One statement as it came. `acknowledge` tells the link, not the gateway; it must not block or raise.
+
+    `seen_size`: of the newest checkpoint that its sender says it has verified; 0 if it says nothing.
+    """
 
     raw: bytes
     topic_gateway_id: str | None
     acknowledge: Callable[[], None] = lambda: None
     submission_id: int | None = None
+    seen_size: int = 0
 
 
 @dataclass(slots=True)
@@ -94,6 +111,7 @@ class Writer:
         config: IngestConfig,
         now_ms: Callable[[], int],
         publish: Callable[[str, bytes], None],
+        disbelieved: Collection[str] = (),
     ) -> None:
         self._engine = engine
         self._log = log
@@ -106,7 +124,9 @@ class Writer:
         self._keys: Mapping[Kid, Key] = {}
         self._keys_s = float("-inf")
         self._heads: dict[Kid, Head] = {}
-        self._counts = Counts()
+        self._foreseen = Foreseen(log, disbelieved)
+        self._told: dict[Kid, int] = {}  # size of the checkpoint in the newest receipt to each key
+        self._counts = Counts(alarm=self._foreseen.words)
         self._overflow_count = 0  # written by the link's thread only
         self.fatal: BaseException | None = None
 
@@ -126,6 +146,11 @@ class Writer:
     @property
     def is_running(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def halted(self) -> str | None:
+        """Why nothing more may be signed (`hub.log.foreseen`); None while all is well."""
+        return self._foreseen.words
 
     def offer(self, arrival: Arrival) -> None:
         """Queues a statement; drops it when the queue is full, which costs nothing but a repeat."""
@@ -180,6 +205,8 @@ class Writer:
 
     def take_submissions(self) -> int:
         """Appends the root-signed records that commands have left in the database; gives how many there were."""
+        if self.halted is not None:
+            return 0  # they wait for the right log
         t = db.submission.c
         query = select(t.id, t.raw).where(t.state == "waiting").order_by(t.kid, t.sequence)
         with self._engine.connect() as connection:
@@ -195,6 +222,10 @@ class Writer:
             self._load_keys()
         batch = _Batch()
         judged = [(arrival, self._admit(arrival, batch)) for arrival in arrivals]
+        if self.halted is not None and batch.admitted:
+            # One of this batch has shown it: what came before it in the batch must not be signed either.
+            batch = _Batch()
+            judged = [(arrival, self._admit(arrival, batch)) for arrival in arrivals]
         records = batch.admitted
         indices: Sequence[int] = ()
         if records:
@@ -213,6 +244,8 @@ class Writer:
         examined = examine(arrival.raw, self._keys, arrival.topic_gateway_id)
         if isinstance(examined, NotAdmitted):
             return examined
+        if behind := self._behind(examined):
+            return behind
         kid, sequence = examined.kid, examined.record.sequence
         head = batch.heads.get(kid) or self._heads.get(kid, Head())
         known = batch.logged.get((kid, sequence))
@@ -224,6 +257,22 @@ class Writer:
             batch.logged[kid, sequence] = examined.hash
             batch.admitted.append(examined)
         return verdict
+
+    def _behind(self, record: SignedRecord) -> NotAdmitted | None:
+        """The refusal of everything, once a gateway has shown that the log lost what it had signed for."""
+        seen = record.record.checkpoint_seen
+        if self._foreseen.disbelieves(record.issuer, seen):
+            words = "its gateway claims to have verified a checkpoint that the log never had, and is disbelieved"
+            return NotAdmitted(record.hash, "disbelieved", words, record, genuine=True)
+        known = self._foreseen.words
+        words_or_none = self._foreseen.hear(record.issuer, seen)
+        if words_or_none is None:
+            return None
+        if known is None:
+            logger.critical("%s", words_or_none)
+            self._counts = replace(self._counts, alarm=words_or_none)
+        short = "the hub's log lacks entries that it once signed for; its operator is told, and nothing is logged"
+        return NotAdmitted(record.hash, LOG_BEHIND, short, record, genuine=True)
 
     def _project(
         self, indices: Sequence[int], records: Sequence[SignedRecord], judged: Sequence[tuple[Arrival, Verdict]]
@@ -251,9 +300,16 @@ class Writer:
         receipted = [v.record.hash for _, v in judged if isinstance(v, Admitted | Duplicate)]
         indices = leaf_indices(self._engine, receipted) if receipted else {}
         counts, now_ms = self._counts, self._now_ms()
+        size = self._log.size  # this thread alone appends
+        known: dict[int, Consistency] = {}
+        told_sizes: dict[Kid, int] = {}
         for arrival, verdict in judged:
             if arrival.topic_gateway_id is not None:
-                told = answer(verdict, lambda record_hash: self._log.proof(indices[record_hash]))
+                proofs: tuple[Consistency, ...] = ()
+                if isinstance(verdict, Admitted | Duplicate):
+                    proofs = self._consistency(verdict.record, arrival.seen_size, size, known)
+                    told_sizes[verdict.record.kid] = size
+                told = answer(verdict, lambda record_hash: self._log.proof(indices[record_hash]), proofs)
                 if told is not None:
                     self._publish(arrival.topic_gateway_id, told)
             if isinstance(verdict, Fork):
@@ -263,6 +319,18 @@ class Writer:
             counts = counted(counts, verdict, now_ms)
             arrival.acknowledge()
         self._counts = counts
+        self._told |= told_sizes
+
+    def _consistency(
+        self, record: SignedRecord, sender_size: int, size: int, known: dict[int, Consistency]
+    ) -> tuple[Consistency, ...]:
+        """Proofs to the tree of `size` from each that the gateway may have verified last. `known`: made before."""
+        seen = record.record.checkpoint_seen
+        sizes = {sender_size, self._told.get(record.kid, 0), 0 if seen is None else seen.size}
+        for old_size in sizes - known.keys():
+            if 0 < old_size < size:
+                known[old_size] = Consistency(old_size, tuple(self._log.consistency_proof(old_size, size)))
+        return tuple(known[old_size] for old_size in sorted(sizes) if 0 < old_size < size)
 
     def _retried(self, action: Callable[[], _T], what: str) -> _T | None:
         """Tries until it works: a full disk or a database that is away holds everything up, and loses nothing.
@@ -281,7 +349,7 @@ class Writer:
                     return None
             else:
                 if self._counts.alarm is not None:
-                    self._counts = replace(self._counts, alarm=None)
+                    self._counts = replace(self._counts, alarm=self.halted)
                 return result
         raise AssertionError("the delays never end")
 

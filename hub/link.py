@@ -25,6 +25,7 @@ from hub.ingest import Arrival
 from hub.live import LiveBus, LiveMessage
 from protocols.errors import ConfigurationError, Malformed
 from protocols.wire import topics
+from protocols.wire.receipt import CHECKPOINT_PROPERTY
 from protocols.wire.topics import Channel
 
 logger = logging.getLogger("hub.link")
@@ -137,13 +138,22 @@ class Link:
             return
         if channel is Channel.STATEMENT:
             assert self._offer is not None, "messages come after start"
-            self._offer(Arrival(bytes(message.payload), gateway_id, acknowledge))
+            arrival = Arrival(bytes(message.payload), gateway_id, acknowledge, seen_size=_seen_size(message.properties))
+            self._offer(arrival)
             return
         if channel is Channel.LIVE and (live := parse_live(message.payload)) is not None:
             line_id = live["line"]
             if self._may_speak_for(gateway_id, line_id):
                 self._bus.publish(LiveMessage(line_id, gateway_id, self._now_ms(), live))
         acknowledge()
+
+
+def _seen_size(properties: Properties | None) -> int:
+    """The size in the sender's checkpoint property; 0 where there is none that parses."""
+    for name, value in getattr(properties, "UserProperty", ()):
+        if name == CHECKPOINT_PROPERTY and value.isascii() and value.isdigit() and len(value) < 19:
+            return int(value)
+    return 0
 
 
 def parse_live(payload: bytes | bytearray) -> Mapping[str, Any] | None:

@@ -17,10 +17,10 @@ from hub import root
 from hub.clock import now_ms
 from hub.config import HubConfig, load_config
 from hub.database import is_current, migrate, open_database
-from hub.ingest import Writer
+from hub.ingest import LOG_BEHIND, Writer
 from hub.log.sequencer import Log
 from hub.log.store import LogRefused
-from protocols.errors import ConfigurationError
+from protocols.errors import ConfigurationError, Refused
 from protocols.evidence.bodies import Body
 from protocols.evidence.note import SignerKey
 
@@ -66,7 +66,10 @@ def append_here(config: HubConfig, engine: Engine) -> bool:
             return False
         raise
     with log:
-        writer = Writer(engine, log, config.ingest, now_ms, lambda _gateway_id, _payload: None)
+        nobody = lambda _gateway_id, _payload: None  # noqa: E731 (receipts are the serving hub's)
+        writer = Writer(engine, log, config.ingest, now_ms, nobody, config.log.disbelieve)
+        if writer.halted is not None:
+            raise Refused(LOG_BEHIND, writer.halted)
         writer.recover()
         writer.take_submissions()
     return True

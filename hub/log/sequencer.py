@@ -45,7 +45,7 @@ from hub.log.store import (
 from protocols.errors import Malformed, Refused, Unverified
 from protocols.evidence import checkpoint, merkle, tiles
 from protocols.evidence.checkpoint import Checkpoint
-from protocols.evidence.merkle import EMPTY_ROOT, NodeHash
+from protocols.evidence.merkle import EMPTY_ROOT, NodeHash, RootHash
 from protocols.evidence.note import SignerKey
 from protocols.evidence.proof import TlogProof
 from protocols.evidence.tiles import ENTRIES_LEVEL, MAX_ENTRY_BYTES, TILE_WIDTH, Edge, Tile
@@ -220,6 +220,11 @@ class Log:
         """That the tree of `size` begins with the one of `old_size`. Raises `IndexError`."""
         size, hashes = self._tree(size)
         return merkle.consistency_proof(hashes, old_size, size)
+
+    def root_at(self, size: int) -> RootHash:
+        """The root that the tree had at `size`. Raises `IndexError` past the published size."""
+        _, hashes = self._tree(size)
+        return RootHash(merkle.subtree_root(hashes, 0, size)) if size else EMPTY_ROOT
 
     def proof(self, index: int) -> TlogProof:
         """The receipt of entry `index` against the checkpoint published now. Raises `IndexError`."""

@@ -6,7 +6,7 @@ Decides the file's form and whether a checkpoint is valid under it. The root key
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from protocols.errors import ConfigurationError, Malformed, Refused, Unverified
@@ -16,6 +16,8 @@ from protocols.evidence.note import Algorithm, VerifierKey
 
 ROOT_COMMENT: Final = "linetally-root"
 NO_QUORUM: Final = "none"
+QUORUM_NAME: Final = "quorum"
+"""The group that `with_quorum` makes."""
 MAX_POLICY_BYTES: Final = 1_000_000
 
 
@@ -30,13 +32,17 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A parsed policy. Groups stand in the file's order, so that each refers only to what is before it."""
+    """A parsed policy. Groups stand in the file's order, so that each refers only to what is before it.
+
+    `urls`: of logs and witnesses, as the file gives them; nothing here opens them.
+    """
 
     logs: tuple[VerifierKey, ...]
     witnesses: tuple[tuple[str, VerifierKey], ...] = ()
     groups: tuple[Group, ...] = ()
     quorum: str = NO_QUORUM
     root_keys: tuple[VerifierKey, ...] = ()
+    urls: tuple[tuple[VerifierKey, str], ...] = ()
 
     def accepts(self, checkpoint_note: bytes) -> Checkpoint:
         """The checkpoint, if one of the logs signed it and the quorum of witnesses cosigned it.
@@ -63,6 +69,14 @@ class Policy:
         return found
 
 
+def with_quorum(policy: Policy, threshold: int) -> Policy:
+    """The policy that demands cosignatures of `threshold` of its witnesses. Raises Refused for more than there are."""
+    if not 1 <= threshold <= len(policy.witnesses):
+        raise Refused("bad-quorum", f"a quorum of {threshold} cannot be had from {len(policy.witnesses)} witnesses")
+    group = Group(QUORUM_NAME, threshold, tuple(name for name, _ in policy.witnesses))
+    return replace(policy, groups=(*policy.groups, group), quorum=QUORUM_NAME)
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
     """All that a verdict rests on: the log's policy, and the scheme's root keys that enrol gateways."""
@@ -85,9 +99,10 @@ class Trust:
 
 def format(policy: Policy) -> bytes:
     """The policy as a file; `parse` gives it back."""
+    urls = {key: f" {url}" for key, url in policy.urls}
     lines = [f"# {ROOT_COMMENT} {key}" for key in policy.root_keys]
-    lines += [f"log {key}" for key in policy.logs]
-    lines += [f"witness {name} {key}" for name, key in policy.witnesses]
+    lines += [f"log {key}{urls.get(key, '')}" for key in policy.logs]
+    lines += [f"witness {name} {key}{urls.get(key, '')}" for name, key in policy.witnesses]
     lines += [f"group {each.name} {each.threshold} {' '.join(each.members)}" for each in policy.groups]
     return "".join(line + "\n" for line in [*lines, f"quorum {policy.quorum}"]).encode("utf-8", "surrogateescape")
 
@@ -115,6 +130,7 @@ def parse(data: bytes, file: str | None = None) -> Policy:
         tuple(parser.groups),
         parser.quorum,
         tuple(parser.root_keys),
+        tuple(parser.urls),
     )
 
 
@@ -128,6 +144,7 @@ class _Parser:
         self.witnesses: list[tuple[str, VerifierKey]] = []
         self.groups: list[Group] = []
         self.root_keys: list[VerifierKey] = []
+        self.urls: list[tuple[VerifierKey, str]] = []
         self.quorum: str | None = None
         self.names: set[str] = set()
         self.members: set[str] = set()
@@ -145,10 +162,12 @@ class _Parser:
         match items:
             case []:
                 pass
-            case ["log", vkey] | ["log", vkey, _]:
+            case ["log", vkey, *url] if len(url) <= 1:
                 self.add_log(vkey)
-            case ["witness", name, vkey] | ["witness", name, vkey, _]:
+                self.urls += [(self.logs[-1], each) for each in url]
+            case ["witness", name, vkey, *url] if len(url) <= 1:
                 self.add_witness(name, vkey)
+                self.urls += [(self.witnesses[-1][1], each) for each in url]
             case ["group", name, threshold, *members]:
                 self.add_group(name, threshold, members)
             case ["quorum", name]:

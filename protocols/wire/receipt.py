@@ -4,43 +4,57 @@ Decides their wire form and when a receipt lets a gateway forget a record. Does 
 (the hub's admission).
 
 A receipt is not signed itself: its tlog-proof carries the log's signed checkpoint and the path from the record to
-its root, and nothing else of it is believed. A refusal is only a message: it never lets a gateway forget.
+its root, its consistency proofs lead from checkpoints that the gateway knows to that one, and nothing else of it is
+believed. A refusal is only a message: it never lets a gateway forget.
 
 Deterministic CBOR:
 
-    {1: 1, 2: "receipt", 3: kid, 4: sequence, 5: record hash, 6: tlog-proof as text}
+    {1: 1, 2: "receipt", 3: kid, 4: sequence, 5: record hash, 6: tlog-proof as text, 7: [[old size, [hash ...]] ...]}
     {1: 1, 2: "refused", 3: kid, 4: sequence, 5: record hash, 6: code, 7: words, 8: next sequence expected, or null}
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from protocols.errors import Malformed, Unverified
 from protocols.evidence import canonical, proof
 from protocols.evidence.checkpoint import Checkpoint
 from protocols.evidence.cose import KID_LENGTH, Kid
-from protocols.evidence.fields import as_bytes, as_id, as_int, as_map, as_optional_int, as_text
-from protocols.evidence.merkle import leaf_hash
+from protocols.evidence.fields import as_bytes, as_id, as_int, as_list, as_map, as_optional_int, as_text
+from protocols.evidence.merkle import NodeHash, leaf_hash
 from protocols.evidence.note import VerifierKey
 from protocols.evidence.record import RecordHash, record_hash
+from protocols.evidence.succession import MAX_PROOF_HASHES, Consistency
 
 MAX_BYTES: Final = 65_535
 VERSION: Final = 1
+CHECKPOINT_PROPERTY: Final = "linetally-checkpoint"
+"""MQTT user property of a statement: the size, decimal, of the newest checkpoint that the sender has verified.
+
+Unsigned: it only chooses where a consistency proof in the receipt begins. A broker that drops it costs a delay."""
+MAX_CONSISTENCY: Final = 4
+"""Proofs in one receipt: from what the record says it has seen, from what its sender had when it sent it, and from
+what the receipt before told it; which of them the gateway needs depends on what got lost on the way."""
 _HASH_LENGTH: Final = 32
-_RECEIPT_KEYS: Final = frozenset(range(1, 7))
+_RECEIPT_KEYS: Final = frozenset(range(1, 8))
 _REFUSED_KEYS: Final = frozenset(range(1, 9))
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The record is in the log. `proof`: a tlog-proof (c2sp.org) of its inclusion."""
+    """The record is in the log. `proof`: a tlog-proof (c2sp.org) of its inclusion.
+
+    `consistency`: from older checkpoints to the proof's, old sizes ascending.
+    """
 
     kid: Kid
     sequence: int
     record_hash: RecordHash
     proof: str
+    consistency: tuple[Consistency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +76,8 @@ def encode_receipt(answer: Receipt | Refusal) -> bytes:
     """Raises Malformed if a field is out of its range."""
     common: dict[int, object] = {1: VERSION, 3: answer.kid, 4: answer.sequence, 5: answer.record_hash}
     if isinstance(answer, Receipt):
-        data = canonical.encode(common | {2: "receipt", 6: answer.proof})
+        proofs = [[each.old_size, list(each.hashes)] for each in answer.consistency]
+        data = canonical.encode(common | {2: "receipt", 6: answer.proof, 7: proofs})
     else:
         data = canonical.encode(common | {2: "refused", 6: answer.code, 7: answer.words, 8: answer.expected_sequence})
     if decode_receipt(data) != answer:
@@ -84,7 +99,7 @@ def decode_receipt(data: bytes) -> Receipt | Refusal:
     if kind == "receipt":
         if not isinstance(wire[6], str):
             raise Malformed("proof must be text")
-        return Receipt(kid, sequence, record_hash, wire[6])
+        return Receipt(kid, sequence, record_hash, wire[6], _consistency(wire[7]))
     return Refusal(
         kid,
         sequence,
@@ -95,8 +110,25 @@ def decode_receipt(data: bytes) -> Receipt | Refusal:
     )
 
 
+def _consistency(value: object) -> tuple[Consistency, ...]:
+    items = as_list(value, "consistency")
+    if len(items) > MAX_CONSISTENCY:
+        raise Malformed(f"consistency: at most {MAX_CONSISTENCY} proofs")
+    found = []
+    for item in items:
+        old_size, wire_hashes = as_list(item, "consistency proof", 2)
+        hashes = as_list(wire_hashes, "hashes of the consistency proof")
+        if len(hashes) > MAX_PROOF_HASHES:
+            raise Malformed(f"consistency proof: at most {MAX_PROOF_HASHES} hashes")
+        nodes = tuple(NodeHash(as_bytes(each, "hash", _HASH_LENGTH)) for each in hashes)
+        found.append(Consistency(as_int(old_size, "old size", 1), nodes))
+    if any(after.old_size <= before.old_size for before, after in pairwise(found)):
+        raise Malformed("consistency: the old sizes must ascend")
+    return tuple(found)
+
+
 def verify_receipt(receipt: Receipt, record_bytes: bytes, log_key: VerifierKey) -> Checkpoint:
-    """The log's checkpoint that includes the record: only now may the gateway forget it.
+    """The log's checkpoint that includes the record. The gateway may forget it once `succession` finds no fault.
 
     `record_bytes`: the COSE_Sign1 bytes as they were sent. Raises Unverified when the receipt is for other bytes,
     when the log's signature does not hold or the path does not lead to the root; Malformed for a broken proof.

@@ -1,12 +1,13 @@
 """A hub's other end of the wire: takes statements from a broker, logs them in memory, and gives real receipts.
 
 The tree, the checkpoint and the proofs are those of `protocols.evidence`; only durability and admission are left out.
-`refuse` answers with a refusal instead; `mute` takes records and says nothing.
+`refuse` answers with a refusal instead; `mute` takes records and says nothing. `leaves`: what the log had before.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -16,23 +17,25 @@ from protocols.evidence import checkpoint, merkle, proof
 from protocols.evidence.checkpoint import Checkpoint
 from protocols.evidence.note import Algorithm, SignerKey
 from protocols.evidence.record import SignedRecord
-from protocols.wire.receipt import Receipt, Refusal, encode_receipt
+from protocols.evidence.succession import Consistency
+from protocols.wire.receipt import CHECKPOINT_PROPERTY, Receipt, Refusal, encode_receipt
 from protocols.wire.topics import Channel, all_gateways, parse_topic, receipt_topic
 
 
 class ReceiptHub:
     """Use as a context manager. `records`: what was logged, by sequence; `copies`: how often each came."""
 
-    def __init__(self, port: int, seed: bytes = bytes(32)) -> None:
+    def __init__(self, port: int, seed: bytes = bytes(32), leaves: Sequence[merkle.LeafHash] = ()) -> None:
         self.signer = SignerKey("test.linetally.org/log", Algorithm.ED25519, seed)
         self.records: dict[int, SignedRecord] = {}
         self.copies: dict[int, int] = {}
         self.live: list[bytes] = []
+        self._told = 0
         self.mute = False
         self.refuse: tuple[str, str] | None = None
         self.forge = False
         self._port = port
-        self._leaves: list[merkle.LeafHash] = []
+        self.leaves: list[merkle.LeafHash] = list(leaves)
         self._index: dict[bytes, int] = {}
         self._lock = threading.Lock()
         self._ready = threading.Event()
@@ -77,19 +80,26 @@ class ReceiptHub:
         if self.refuse is not None:
             answer = Refusal(signed.kid, sequence, signed.hash, *self.refuse)
         else:
-            answer = self._receipt(signed)
+            known = dict(message.properties.UserProperty)[CHECKPOINT_PROPERTY]
+            answer = self._receipt(signed, {int(known), self._told})
         client.publish(receipt_topic(gateway), encode_receipt(answer), 1)
 
-    def _receipt(self, signed: SignedRecord) -> Receipt:
+    def _receipt(self, signed: SignedRecord, old_sizes: set[int]) -> Receipt:
         with self._lock:
             known = self.records.setdefault(signed.record.sequence, signed)
             assert known.raw == signed.raw, "the same sequence with other bytes: a fork"
             if signed.hash not in self._index:
-                self._index[signed.hash] = len(self._leaves)
-                self._leaves.append(merkle.leaf_hash(signed.raw))
-            index, size = self._index[signed.hash], len(self._leaves)
-            head = Checkpoint(self.signer.name, size, merkle.root(self._leaves))
-            path = merkle.inclusion_proof(self._leaves, index, size)
+                self._index[signed.hash] = len(self.leaves)
+                self.leaves.append(merkle.leaf_hash(signed.raw))
+            index, size = self._index[signed.hash], len(self.leaves)
+            head = Checkpoint(self.signer.name, size, merkle.root(self.leaves))
+            path = merkle.inclusion_proof(self.leaves, index, size)
+            consistency = tuple(
+                Consistency(old, tuple(merkle.consistency_proof(self.leaves, old, size)))
+                for old in sorted(old_sizes)
+                if 0 < old < size
+            )
+            self._told = size
         signer = SignerKey(self.signer.name, Algorithm.ED25519, b"\1" * 32) if self.forge else self.signer
         text = proof.format(proof.TlogProof(index, tuple(path), checkpoint.sign(head, signer)))
-        return Receipt(signed.kid, signed.record.sequence, signed.hash, text.decode())
+        return Receipt(signed.kid, signed.record.sequence, signed.hash, text.decode(), consistency)

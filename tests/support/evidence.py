@@ -66,6 +66,7 @@ def record(
     previous: RecordHash = NO_PREVIOUS,
     start_ms: int = START_MS,
     end_ms: int = START_MS + 15 * WINDOW_MS,
+    seen: CheckpointSeen | None = None,
 ) -> Record:
     return Record(
         sequence=sequence,
@@ -75,7 +76,7 @@ def record(
         end_ms=end_ms,
         clock=Clock(1_000, 1_000 + end_ms - start_ms, "ntp", -3, 12, 64_000),
         body=body or Measurement((line_statement(), line_statement("packing"))),
-        checkpoint_seen=CheckpointSeen(7, hashlib.sha256(b"root").digest()),
+        checkpoint_seen=seen,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -183,11 +184,14 @@ def test_the_size_of_one_and_of_ten_rows() -> None:
     assert len(ten.raw) < 1_200
 
 
+SEEN = CheckpointSeen(7, hashlib.sha256(b"root").digest())
+
+
 def test_the_worked_example_of_the_documentation() -> None:
     text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
     example = bytes.fromhex(text.split("```hex\n")[1].split("```")[0])
     body = Measurement((line_statement(windows=1),))
-    one = signed(record(body, end_ms=START_MS + 60_000))
+    one = signed(record(body, end_ms=START_MS + 60_000, seen=SEEN))
     assert one.raw == example
     assert f"`{one.hash.hex()}`, kid `{one.kid.hex()}`" in " ".join(text.split())
     assert f"{len(example)} bytes" in text
@@ -216,7 +220,7 @@ def test_another_content_type_is_not_a_record() -> None:
 
 
 def wire(body: Body | None = None) -> dict[int, Any]:
-    value: dict[int, Any] = canonical.decode(encode_record(record(body)), MAX_BYTES)
+    value: dict[int, Any] = canonical.decode(encode_record(record(body, seen=SEEN)), MAX_BYTES)
     return value
 
 
