@@ -44,6 +44,15 @@ def gap_bounds(gap_ms: U16) -> tuple[int, int, int]:
 
 
 @kernel
+def span_ms(gap_ms: U16) -> int:
+    """The sum of at most 2^16 gaps."""
+    total = np.uint32(0)
+    for i in range(gap_ms.shape[0]):
+        total = np.uint32(total + gap_ms[i])
+    return int(total)
+
+
+@kernel
 def held_until(state: U8, like: int) -> int:
     """How many of the first states are `like`."""
     changed = np.uint8(0)
@@ -77,19 +86,16 @@ def greatest_step_32(counts: Counts, before: Counts) -> int:
 
 
 @kernel
-def tile_ms(
-    first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limits: I64, counters: I64
-) -> tuple[int, int]:
-    """(length in ms, the one gap or 0) of the rows [first, end) of one state if they are quiet; (-1, 0) if one may
-    not be."""
+def tile_ms(first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limits: I64, counters: I64) -> int:
+    """The length in ms of the rows [first, end) of one state if they are quiet; -1 if one may not be."""
     least, greatest, total = gap_bounds(gap_ms[first:end])
     if greatest > limits[k.STALENESS_MS]:
-        return -1, 0
+        return -1
     allowed = step_limit(least, limits[k.MAX_PER_HOUR])
     ambiguous = step_limit(greatest, limits[k.MAX_PER_HOUR])
     for c in range(lanes):
         if 0 < counters[c, k.MODULUS] <= ambiguous:
-            return -1, 0
+            return -1
         row = counts[c]
         if counts.itemsize == 2:
             step = greatest_step_16(row[first:end], row[first - 1 : end - 1])
@@ -99,8 +105,8 @@ def tile_ms(
             span = 1 << 32
         # Steps that together are less than the span, and end above where they began, never went past it.
         if step > allowed or step * (end - first) >= span or row[end - 1] < row[first - 1]:
-            return -1, 0
-    return total, (greatest if greatest == least else 0)
+            return -1
+    return int(total)
 
 
 @kernel
@@ -110,7 +116,7 @@ def quiet_rows(
     """(rows, their length in ms) of [first, end) that are quiet from `first` on, one by one."""
     total = 0
     for i in range(first, end):
-        length, _ = tile_ms(i, i + 1, gap_ms, counts, lanes, limits, counters)
+        length = tile_ms(i, i + 1, gap_ms, counts, lanes, limits, counters)
         if length < 0:
             return i - first, total
         total += length
@@ -123,7 +129,6 @@ def pass_by(
     end: int,
     before_ms: int,
     end_ms: int,
-    one_gap: int,
     gap_ms: U16,
     counts: Counts,
     counters: I64,
@@ -133,35 +138,39 @@ def pass_by(
 ) -> int:
     """Lets quiet rows [first, end) go by, the last of which is at `end_ms`: delta rows then, carry as `scan`'s."""
     lanes = counters.shape[0]
-    cell_ms = counters[0, k.CELL_MS] if lanes > 0 else 0
+    cell_ms = int(counters[0, k.CELL_MS]) if lanes > 0 else 0
     i = first
     at_ms = before_ms
+    cell_end_ms = at_ms - cell_ms
+    guess = 0
     while i < end and lanes > 0:
         first_ms = at_ms + int(gap_ms[i])
-        cell_end_ms = first_ms + (-first_ms) % cell_ms
+        cell_end_ms += cell_ms
+        if not cell_end_ms - cell_ms < first_ms <= cell_end_ms:
+            cell_end_ms = first_ms + (-first_ms) % cell_ms
         begin = i
         if end_ms <= cell_end_ms:
             i = end
             at_ms = end_ms
-        elif one_gap > 0:
-            rows = (cell_end_ms - at_ms) // one_gap
-            i += rows
-            at_ms += rows * one_gap
         else:
+            # The cell holds about as many rows as the one before; the first, as many as its first gap says.
+            if guess == 0:
+                guess = (cell_end_ms - at_ms) // max(1, int(gap_ms[i]))
+            i = min(end, i + guess)
+            at_ms += span_ms(gap_ms[begin:i])
+            while at_ms > cell_end_ms:
+                i -= 1
+                at_ms -= int(gap_ms[i])
             while at_ms + int(gap_ms[i]) <= cell_end_ms:
                 at_ms += int(gap_ms[i])
                 i += 1
+            guess = i - begin
         for c in range(lanes):
             row = counts[c]
             pieces = int(row[i - 1]) - int(row[begin - 1])
             if pieces != 0:
-                last = i - 1
-                moved_ms = at_ms
-                while row[last] == row[last - 1]:
-                    moved_ms -= int(gap_ms[last])
-                    last -= 1
                 base = k.CARRY + k.LANE * c
-                delta_rows = book(counters[c, k.ROLE], cell_end_ms, base, moved_ms, pieces, carry, deltas, delta_rows)
+                delta_rows = book(counters[c, k.ROLE], cell_end_ms, base, at_ms, pieces, carry, deltas, delta_rows)
     for c in range(lanes):
         base = k.CARRY + k.LANE * c
         carry[base + k.LANE_LAST] = int(counts[c, end - 1])
@@ -260,22 +269,20 @@ def scan_columns(
             held = held_until(state[first:end], state[first - 1])
             as_read = held == end - first
             end = first + held
-            length, one_gap = 0, 0
+            length = 0
             if held > 0:
-                length, one_gap = tile_ms(first, end, gap_ms, counts, lanes, limits, counters)
+                length = tile_ms(first, end, gap_ms, counts, lanes, limits, counters)
             if length < 0 and held > SUBTILE:
                 as_read = True
                 end = first + SUBTILE
-                length, one_gap = tile_ms(first, end, gap_ms, counts, lanes, limits, counters)
+                length = tile_ms(first, end, gap_ms, counts, lanes, limits, counters)
             if length < 0:
                 quiet, length = quiet_rows(first, end, gap_ms, counts, lanes, limits, counters)
                 end = first + quiet
                 as_read = False
             if end > first:
                 busy = 1
-                delta_rows = pass_by(
-                    first, end, now, now + length, one_gap, gap_ms, counts, counters, carry, deltas, delta_rows
-                )
+                delta_rows = pass_by(first, end, now, now + length, gap_ms, counts, counters, carry, deltas, delta_rows)
                 now += length
                 first = end
     close_rows(counters, carry)

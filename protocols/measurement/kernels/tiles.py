@@ -2,8 +2,9 @@
 
 Decides which rows are quiet, by the rule that stands at the head of `scan` and always to the safe side. A line is
 quiet most of the time: same state, same product, counters that move within the line's limit. Such rows are found by
-a few comparisons and leave one delta row a counter and cell. Two forms: over the int64 columns of a `SampleBlock`,
-here, and over narrow columns, in `columns`. Both give `scan`'s integers and leave its carry.
+a few comparisons and leave one delta row a counter and cell, dated at the last quiet row of the cell. Three forms:
+over the int64 columns of a `SampleBlock`, here; over narrow columns, in `columns`; over one row of each of many
+lines, in `tick`. All give `scan`'s integers and leave its carry.
 """
 
 from __future__ import annotations
@@ -99,16 +100,14 @@ def quiet_until(
 
 
 @kernel
-def book(
-    role: int, until_ms: int, base: int, moved_ms: int, pieces: int, carry: I64, deltas: I64, delta_rows: int
-) -> int:
+def book(role: int, until_ms: int, base: int, at_ms: int, pieces: int, carry: I64, deltas: I64, delta_rows: int) -> int:
     """Adds a step to the lane's open delta row, or opens one until `until_ms`; the number of delta rows then."""
     row = int(carry[base + k.LANE_ROW])
-    if row >= 0 and moved_ms <= carry[base + k.LANE_UNTIL]:
-        deltas[row, 0] = moved_ms
+    if row >= 0 and at_ms <= carry[base + k.LANE_UNTIL]:
+        deltas[row, 0] = at_ms
         deltas[row, 2] += pieces
         return delta_rows
-    deltas[delta_rows, 0] = moved_ms
+    deltas[delta_rows, 0] = at_ms
     deltas[delta_rows, 1] = role
     deltas[delta_rows, 2] = pieces
     deltas[delta_rows, 3] = 0
@@ -148,11 +147,8 @@ def pass_quiet(
                 after -= 1
             pieces = values[after - 1, column] - values[i - 1, column]
             if pieces != 0:
-                last = after - 1
-                while values[last, column] == values[last - 1, column]:
-                    last -= 1
-                role = counters[c, k.ROLE]
-                delta_rows = book(role, cell_end_ms, base, time_ms[last], pieces, carry, deltas, delta_rows)
+                role, at_ms = counters[c, k.ROLE], time_ms[after - 1]
+                delta_rows = book(role, cell_end_ms, base, at_ms, pieces, carry, deltas, delta_rows)
             i = after
         carry[base + k.LANE_LAST] = values[end - 1, column]
         carry[base + k.LANE_SINCE] = time_ms[end - 1]
@@ -187,7 +183,7 @@ def scan_quickly(
     events: I64,
     held: I64,
 ) -> tuple[int, int, int]:
-    """What `scan` gives, with its arguments; sums of delta rows within a cell may be split over more rows.
+    """What `scan` gives, with its arguments. Delta rows of one cell may be more, and be dated later within the cell.
 
     held int64[at least k]: scratch.
     """
