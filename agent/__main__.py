@@ -96,7 +96,8 @@ examples:
   linetally-agent enrol --hub https://hub.example.org --token 4f1c… --config agent.toml
 """
 _STATUS = """\
-What the spool says; works beside a running agent. Exit 1 when the hub refuses records.
+What the spool says; works beside a running agent. Exit 1 when the hub refuses records, or its log
+contradicts what this gateway has verified.
 
 examples:
   linetally-agent status --config agent.toml
@@ -186,7 +187,7 @@ def _status(options: argparse.Namespace) -> int:
 
     status = read_status(load(options.config))
     print(json.dumps(status, indent=2, ensure_ascii=False) if options.json else status_words(status))
-    return 1 if status["refused"] else 0
+    return 1 if status["refused"] or status["log_alarm"] else 0
 
 
 if __name__ == "__main__":
