@@ -8,11 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from agent.config import load
 from agent.keys import LOG_KEY_FILE, load_or_make_key
@@ -86,6 +84,12 @@ def prepare(folder: Path, example: str, broker_port: int, log_key: str, *changes
     return path
 
 
+def least_known_ms(windows: Mapping[str, Sequence[Window]]) -> int:
+    """Of the two lines, the shorter observed time."""
+    known = [sum(w.account.length_ms - w.account.unknown_ms for w in found) for found in windows.values()]
+    return min(known) if len(known) == 2 else 0
+
+
 def test_a_plant_is_measured_through_a_kill(tmp_path: Path, free_port: Callable[[], int]) -> None:
     """A plant at 120 times real time; the agent is killed with -9 and started again; nothing is lost or doubled."""
     broker_port, opcua_port, modbus_port = free_port(), free_port(), free_port()
@@ -113,6 +117,7 @@ def test_a_plant_is_measured_through_a_kill(tmp_path: Path, free_port: Callable[
             before = len(hub.records)
             with command(*run, log=log) as agent:
                 until(lambda: len(hub.records) >= before + 6, 40, log)
+                until(lambda: least_known_ms(windows_of(hub.payloads())) > 4 * 60_000, 60, log)
                 agent.send_signal(signal.SIGTERM)
                 assert agent.wait(10) == 0, log.read_text("utf-8")
         records = hub.payloads()
@@ -122,8 +127,6 @@ def test_a_plant_is_measured_through_a_kill(tmp_path: Path, free_port: Callable[
     assert set(windows) == {"filling", "packing"}
     for line, found in windows.items():
         assert sum(w.account.total_count for w in found) > 50, line
-        known = sum(w.account.length_ms - w.account.unknown_ms for w in found)
-        assert known > 4 * 60_000, (line, log.read_text("utf-8"))
     gaps = [signed.record.body for signed in records if isinstance(signed.record.body, Gap)]
     assert {gap.line_id for gap in gaps} <= {"filling", "packing"}
     status = subprocess.run([sys.executable, "-m", "agent", "status", "--config", path], cwd=ROOT, capture_output=True)
