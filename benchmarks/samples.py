@@ -42,7 +42,7 @@ class Tables:
     counters: k.I64
 
     @property
-    def all(self) -> tuple[NDArray[np.integer], ...]:
+    def all(self) -> tuple[k.I64, k.U8, k.U8, k.U8, k.I64, k.I64, k.I64, k.I64]:
         return (
             self.raw_states,
             self.states,
