@@ -110,7 +110,8 @@ def _reason(options: argparse.Namespace, zone: ZoneInfo, spool: Spool) -> Amendm
 
 
 def _reject(options: argparse.Namespace, zone: ZoneInfo, spool: Spool) -> Amendment:
-    from protocols.measurement.revisions import Amendment, AmendmentKind, late_rejects
+    from protocols.measurement.lots import late_rejects
+    from protocols.measurement.revisions import Amendment, AmendmentKind
 
     if (options.counted_from is None) != (options.counted_to is None):
         raise Refused("not-whole", "--counted-from and --counted-to are needed both, or neither")

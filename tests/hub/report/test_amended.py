@@ -17,7 +17,8 @@ from hub.report.reading import opened
 from protocols.evidence.record import Amendment, Measurement
 from protocols.evidence.verify import verify
 from protocols.measurement.account import ACCOUNT_FIELDS
-from protocols.measurement.revisions import AmendmentKind, ReasonChange, Stated, late_rejects
+from protocols.measurement.lots import late_rejects
+from protocols.measurement.revisions import AmendmentKind, ReasonChange, Stated
 from tests.hub.report.report_kit import hub_folder, site
 from tests.support.bundle import LOG, PROJECT, TRUST, Site
 

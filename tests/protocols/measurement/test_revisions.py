@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import Refused
 from protocols.measurement.account import ACCOUNT_FIELDS, TimeAccount, Window, total
+from protocols.measurement.lots import late_rejects
 from protocols.measurement.revisions import (
     Amendment,
     AmendmentKind,
@@ -22,7 +23,6 @@ from protocols.measurement.revisions import (
     WindowState,
     apply,
     as_counted,
-    late_rejects,
     restated,
 )
 from tests.support.evidence import START_MS, WINDOW_MS, window
