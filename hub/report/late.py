@@ -76,6 +76,9 @@ def _words(included: Included) -> str:
         said = f"reason: {change.old or wording.UNDEFINED} → {change.new}"
     else:
         by = sum(f.new - f.old for window in change for f in window.fields if f.field == _REJECT)
-        said = f"{included.amendment.kind.value}: {len(change)} windows, {by:+,} rejects"
+        windows = "1 window" if len(change) == 1 else f"{len(change):,} windows"
+        said = f"{included.amendment.kind.value}: {windows}, {by:+,} rejects"
     refused = sum(1 for refusal in included.refusals if refusal)
-    return f"{said} (of {len(included.refusals)}, {refused} without effect)" if refused else said
+    if not refused:
+        return said
+    return f"{said}; without effect" + ("" if refused == len(included.refusals) else f" in {refused:,}")
