@@ -111,10 +111,12 @@ class Recorder:
     def keep(self, closed: Iterable[tuple[LineMeter, Sequence[Window]]]) -> None:
         """Makes closed windows and the meters' memory durable; keeps them in memory while the disk is full."""
         self._clock_log.look()
-        self._held += [
-            LineBatch(meter.configuration.line_id, meter.configuration.hash, tuple(windows), meter.carry())
-            for meter, windows in closed
-        ]
+        for meter, windows in closed:
+            stops = tuple(meter.take_stops())  # before the carry, which holds those that were not taken
+            configuration = meter.configuration
+            self._held.append(
+                LineBatch(configuration.line_id, configuration.hash, tuple(windows), meter.carry(), stops)
+            )
         if not self._held:
             return
         try:

@@ -20,7 +20,8 @@ import apsw
 from agent.spool_file import LOCK_FILE, SPOOL_FILE, SpoolDamaged, SpoolFull, prepare, said, take_lock
 from protocols.evidence import canonical
 from protocols.evidence.record import NO_PREVIOUS, RecordHash
-from protocols.measurement.account import CalendarKind, TimeAccount, Window
+from protocols.measurement.account import CalendarKind, Category, TimeAccount, Window
+from protocols.measurement.timeline import Stop
 
 __all__ = [
     "KEPT_RECEIPTED", "SPOOL_FILE", "LineBatch", "QueuedAmendment", "Spool", "SpoolDamaged", "SpoolFull",
@@ -30,6 +31,8 @@ __all__ = [
 KEPT_RECEIPTED: Final = 1000
 """Receipted records whose bytes are still kept, for a hub that lost its newest ones."""
 _MAX_VALUE: Final = 16_000_000
+KEPT_STOPS: Final = 5000
+"""Closed stops kept for each line: weeks of them, for reasons that come late."""
 _LONGEST_STATEMENT_MS: Final = 86_400_000
 
 
@@ -41,6 +44,7 @@ class LineBatch:
     configuration_hash: bytes
     windows: tuple[Window, ...]
     carry: Mapping[str, Any]
+    stops: tuple[Stop, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,29 @@ class Spool:
                     "REPLACE INTO carry (line, configuration_hash, memory) VALUES (?, ?, ?)",
                     (batch.line_id, batch.configuration_hash, canonical.encode(batch.carry)),
                 )
+                self._keep_stops(batch)
+
+    def stops(self, line_id: str, count: int) -> list[Stop]:
+        """The newest closed stops of a line, newest first: what an operator can give a reason to."""
+        rows = self._db.execute(
+            "SELECT start_ms, end_ms, category, reason, minor, long FROM stop WHERE line = ? "
+            "ORDER BY start_ms DESC LIMIT ?",
+            (line_id, count),
+        )
+        return [Stop(a, b, Category(c), reason, bool(minor), bool(long)) for a, b, c, reason, minor, long in rows]
+
+    def _keep_stops(self, batch: LineBatch) -> None:
+        if not batch.stops:
+            return
+        self._db.executemany(
+            "REPLACE INTO stop VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(batch.line_id, s.start_ms, s.end_ms, int(s.category), s.reason, s.minor, s.long) for s in batch.stops],
+        )
+        self._db.execute(
+            "DELETE FROM stop WHERE line = ?1 AND start_ms < "
+            "(SELECT start_ms FROM stop WHERE line = ?1 ORDER BY start_ms DESC LIMIT 1 OFFSET ?2)",
+            (batch.line_id, KEPT_STOPS),
+        )
 
     def carry(self, line_id: str) -> tuple[bytes, dict[str, Any]] | None:
         """(configuration hash, meter's memory) of a line that ran before."""

@@ -30,6 +30,9 @@ CREATE TABLE record (
     sequence INTEGER PRIMARY KEY, hash BLOB NOT NULL, type TEXT NOT NULL, end_ms INTEGER NOT NULL,
     receipted INTEGER NOT NULL DEFAULT 0, bytes BLOB NOT NULL);
 CREATE INDEX record_open ON record (sequence) WHERE NOT receipted;
+CREATE TABLE stop (
+    line TEXT NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, category INTEGER NOT NULL,
+    reason INTEGER NOT NULL, minor INTEGER NOT NULL, long INTEGER NOT NULL, PRIMARY KEY (line, start_ms)) WITHOUT ROWID;
 CREATE TABLE amendment (
     id INTEGER PRIMARY KEY, queued_ms INTEGER NOT NULL, body BLOB NOT NULL,
     state TEXT NOT NULL DEFAULT 'waiting', sequence INTEGER, words TEXT NOT NULL DEFAULT '');

@@ -6,11 +6,13 @@ Decides what is shown. Asks neither the PLC nor the hub.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from agent.config import AgentConfiguration
 from agent.log_watch import read_alarm, read_seen
 from agent.spool import Spool
+
+STOPS_SHOWN: Final = 3
 
 
 def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
@@ -29,6 +31,10 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
                 {
                     "line": line.line_id,
                     "name": line.configuration.name,
+                    "stops": [
+                        {"start_ms": s.start_ms, "end_ms": s.end_ms, "category": s.category.name, "reason": s.reason}
+                        for s in spool.stops(line.line_id, STOPS_SHOWN)
+                    ],
                     "measured_until_ms": None if kept is None else kept[1]["closed_ms"],
                     "last_window": None
                     if window is None
@@ -74,7 +80,15 @@ def status_words(status: dict[str, Any]) -> str:
         if window is not None:
             words += f"; {window['good']:,} good of {window['total']:,} in the last window"
         out.append(f"{line['line']:<{width}}  {words}")
+        out += [f"{'':<{width}}  {_stop(stop)}" for stop in line["stops"]]
     return "\n".join(out)
+
+
+def _stop(stop: dict[str, Any]) -> str:
+    seconds = (stop["end_ms"] - stop["start_ms"]) // 1000
+    code = f", reason code {stop['reason']}" if stop["reason"] else ""
+    category = stop["category"].replace("_", " ").lower()
+    return f"stop from {_time(stop['start_ms'])}, {seconds // 60} min {seconds % 60} s: {category}{code}"
 
 
 def _time(time_ms: int) -> str:

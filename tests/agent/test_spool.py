@@ -14,6 +14,8 @@ import pytest
 from agent.spool import KEPT_RECEIPTED, SPOOL_FILE, LineBatch, Spool, SpoolDamaged, SpooledRecord, SpoolFull
 from protocols.errors import LinetallyError
 from protocols.evidence.record import NO_PREVIOUS, RecordHash
+from protocols.measurement.account import Category
+from protocols.measurement.timeline import Stop
 from tests.agent.factory import window
 
 HASH = b"\7" * 32
@@ -171,3 +173,14 @@ def test_a_kill_at_any_instant_loses_nothing_that_was_said_to_be_durable(tmp_pat
             sealed = int(spool.meta("sealed_ms") or b"0")
             assert sealed == (spool.newest_record_end_ms() or 0), "a record and its windows go together"
             assert [w.window.start_ms for w in spool.unsealed(2**62)] == list(range(sealed, closed, 60_000))
+
+
+def test_closed_stops_are_kept_newest_first_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.spool.KEPT_STOPS", 3)
+    made = [Stop(i * 10_000, i * 10_000 + 5_000, Category.FAILURE, i, minor=False, long=True) for i in range(6)]
+    with Spool.open(tmp_path) as spool:
+        for stop in made:
+            spool.commit([LineBatch("filling", bytes(32), (), {}, (stop,))])
+        assert spool.stops("filling", 10) == made[:2:-1]
+        assert spool.stops("filling", 1) == [made[-1]]
+        assert spool.stops("packing", 10) == []
