@@ -179,7 +179,7 @@ class Spool:
         self._db.execute(
             "DELETE FROM stop WHERE line = ?1 AND start_ms < "
             "(SELECT start_ms FROM stop WHERE line = ?1 ORDER BY start_ms DESC LIMIT 1 OFFSET ?2)",
-            (batch.line_id, KEPT_STOPS),
+            (batch.line_id, KEPT_STOPS - 1),
         )
 
     def carry(self, line_id: str) -> tuple[bytes, dict[str, Any]] | None:
