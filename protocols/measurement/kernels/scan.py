@@ -264,7 +264,9 @@ def scan(
     for i in range(time_ms.shape[0]):
         now = time_ms[i]
         mask = int(valid[i])
-        run_rows, event_rows = settle(now, legal, limits, carry, runs, run_rows, events, event_rows)
+        # The calls cost more than all the rest of a row in which nothing happens: looked at first, here and below.
+        if limits[HAS_HEARTBEAT] == 1 or carry[LAST_MS] + staleness < now or carry[DEADLINE_MS] < now:
+            run_rows, event_rows = settle(now, legal, limits, carry, runs, run_rows, events, event_rows)
 
         if limits[HAS_PRODUCT] == 1 and mask >> _R_PRODUCT & 1 and values[i, _R_PRODUCT] != carry[PRODUCT]:
             carry[PRODUCT] = values[i, _R_PRODUCT]
@@ -351,7 +353,9 @@ def scan(
         if kind == BY_STATE:
             if mask >> _R_STATE & 1:
                 raw_state = values[i, _R_STATE]
-                at = np.searchsorted(raw_states, raw_state)
+                at = 0  # step by step: a few are listed, and those that come most are low
+                while at < raw_states.shape[0] and raw_states[at] < raw_state:
+                    at += 1
                 if at < raw_states.shape[0] and raw_states[at] == raw_state:
                     state = int(states[at])
         elif kind == BY_RUNNING:
@@ -401,7 +405,8 @@ def scan(
             carry[LATER_CATEGORY] = categorise(halted, column, order_known, mode, categories)
         if category == _PRODUCING:
             carry[MADE_PRODUCT] = carry[PRODUCT]
-        run_rows, event_rows = begin(now, state, category, legal, carry, runs, run_rows, events, event_rows)
+        if state != carry[STATE] or category != carry[CATEGORY] or carry[SEEN] == 0:
+            run_rows, event_rows = begin(now, state, category, legal, carry, runs, run_rows, events, event_rows)
         carry[LAST_MS] = now
         carry[SEEN] = 1
     for c in range(lanes):
