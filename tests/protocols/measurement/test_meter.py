@@ -108,6 +108,7 @@ def cases(draw: st.DrawFn) -> Case:
     modes = draw(st.sampled_from(((), (1,), (1, 4))))
     minor, min_run, min_stop = draw(st.sampled_from((0, 80))), *(draw(st.sampled_from((0, 4, 9))) for _ in range(2))
     startup = draw(st.sampled_from((0, 20)))
+    window = draw(st.sampled_from((6, 120)))
     first = roles[0]
     counters = {first: (first, modulus, bcd)}
     listed = [Counter(SignalRole[first.upper()], modulus, Encoding.BCD if bcd else Encoding.BINARY)]
@@ -121,6 +122,7 @@ def cases(draw: st.DrawFn) -> Case:
         CONFIGURATION,
         calendar=Calendar("Europe/Berlin", SHIFTS if shifts else ()),
         counters=tuple(listed),
+        window_ms=window * TICK,
         mapping=MACHINES[machine],
         production_modes=modes,
         heartbeat=heartbeat,
@@ -138,7 +140,7 @@ def cases(draw: st.DrawFn) -> Case:
         return planned(at_ms) if shifts else ("SCHEDULED", f"{local.date()}/day")
 
     rules = Rules(
-        window=120,
+        window=window,
         staleness=10,
         minor=minor,
         per_tick=lambda ticks: PER_HOUR * ticks * TICK * 3 // 7_200_000 + 2,

@@ -42,6 +42,8 @@ def test_short_stops_go_before_short_runs() -> None:
 
 
 def test_a_short_run_or_stop_that_is_open_is_undecided() -> None:
+    assert timeline((10, P), (100, H), stop=10).resolve(105).decided_ms == 100
+    assert timeline((10, P), (100, H), stop=10).resolve(110).decided_ms == 110
     assert timeline((10, P), (100, H), stop=10, minor=50).resolve(105).decided_ms == 100
     assert timeline((10, P), (100, H), stop=10, minor=50).resolve(149).decided_ms == 100
     assert timeline((10, P), (100, H), stop=10, minor=50).resolve(150).decided_ms == 150
