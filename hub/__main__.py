@@ -40,6 +40,7 @@ examples:
 _LAZY: Final = {
     "report": ("hub.report.command", "write a project's outcome: PDF, JSON and the bundle to verify"),
     "grafana": ("hub.grafana.provision", "put the line dashboard into Grafana, or write its files"),
+    "witness": ("hub.witness.command", "run a witness of other people's logs"),
     "demo": ("hub.demo", "run a simulated plant, agent and hub on this machine"),
 }
 

@@ -24,6 +24,7 @@ from hub import api, enrolment
 from hub.broker import EmbeddedBroker
 from hub.clock import now_ms
 from hub.config import HubConfig
+from hub.cosigning import CosignedLog, Cosigner
 from hub.database import migrate, open_database
 from hub.influx_thread import InfluxThread
 from hub.ingest import Writer
@@ -75,6 +76,11 @@ def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
         writer.start()
         stack.callback(link.stop)
         link.start(writer.offer)
+        cosigner = None
+        if config.witness:
+            cosigner = Cosigner(log, config.log_folder, config.witness, config.quorum)
+            stack.callback(cosigner.stop)
+            cosigner.start()
         influx = None
         if config.influx is not None:
             influx = InfluxThread(config.influx, engine)
@@ -85,10 +91,10 @@ def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
             config=config,
             engine=engine,
             registry=registry,
-            log=log,
+            log=log if cosigner is None else CosignedLog(log, cosigner),
             index=Index(engine),
             live=bus,
-            status=lambda: _status(started_ms, log, writer, link, broker, influx),
+            status=lambda: _status(started_ms, log, writer, link, broker, influx, cosigner),
             enrol=lambda request: _enrol(engine, request),
             write_report=lambda project_id: _write_report(services, project_id),
             log_vkey=str(signer.verifier),
@@ -181,10 +187,18 @@ def _write_report(services: Services, project_id: str) -> Path:
 
 
 def _status(
-    started_ms: int, log: Log, writer: Writer, link: Link, broker: EmbeddedBroker | None, influx: InfluxThread | None
+    started_ms: int,
+    log: Log,
+    writer: Writer,
+    link: Link,
+    broker: EmbeddedBroker | None,
+    influx: InfluxThread | None,
+    cosigner: Cosigner | None,
 ) -> HubStatus:
     counts = writer.counts()
     alarms = [counts.alarm, link.alarm, influx and influx.alarm]
+    if cosigner is not None:
+        alarms += cosigner.alarms
     if broker is not None and not broker.is_running:
         alarms.append("The embedded broker has stopped. Restart the hub; agents keep their records meanwhile.")
     if counts.fork_count:

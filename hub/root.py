@@ -37,9 +37,9 @@ class NotLogged(LinetallyError):
     """The record was made and left for the hub, which has not logged it in time. It stays there."""
 
 
-def make_key(path: Path, name: str) -> SignerKey:
+def make_key(path: Path, name: str, algorithm: Algorithm = Algorithm.ED25519) -> SignerKey:
     """A new key in a file of its own, mode 0600. Raises ConfigurationError where there is one already."""
-    signer = SignerKey(name, Algorithm.ED25519, os.urandom(_KEY_BYTES))
+    signer = SignerKey(name, algorithm, os.urandom(_KEY_BYTES))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -22,6 +22,7 @@ from hub.registry import Registry
 from protocols.errors import Refused
 from protocols.evidence import policy
 from protocols.evidence.bodies import PlanStatement
+from protocols.evidence.note import VerifierKey
 
 HOUR_MS: Final = 3_600_000
 
@@ -82,6 +83,10 @@ def add_parsers(subparsers: Any, common: argparse.ArgumentParser) -> None:
         epilog="example: linetally-hub policy --output policy.txt && linetally-verify BUNDLE --policy policy.txt",
     )  # fmt: skip
     policy_parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    policy_parser.add_argument(
+        "--quorum", type=int, metavar="K", help="demand cosignatures of K of the witnesses in the configuration; "
+        "default: log.quorum, or more than half of them",
+    )  # fmt: skip
     policy_parser.set_defaults(run=write_policy)
 
 
@@ -143,7 +148,11 @@ def write_policy(args: argparse.Namespace) -> int:
     log_key = root.load_log_key(config).verifier
     with opened(args) as (_, engine):
         root_keys = tuple(root.registered(engine))
-    data = policy.format(policy.Policy(logs=(log_key,), root_keys=root_keys))
+    witnesses = tuple((each.name, VerifierKey.parse(each.vkey)) for each in config.witness)
+    urls = tuple((key, each.url) for (_, key), each in zip(witnesses, config.witness, strict=True))
+    whole = policy.Policy(logs=(log_key,), witnesses=witnesses, root_keys=root_keys, urls=urls)
+    quorum = config.quorum if args.quorum is None else args.quorum
+    data = policy.format(policy.with_quorum(whole, quorum) if quorum or args.quorum is not None else whole)
     if args.output is None:
         show({"policy": data.decode()}, args.json, data.decode().rstrip("\n"))
     else:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
 from hub.config import HubConfig
+from hub.cosigning import COSIGNED
 from hub.database import open_database
 from hub.log.reader import Reader
 from hub.log.sequencer import CHECKPOINT
-from hub.log.store import Store
+from hub.log.store import Store, read_file
 from hub.projections.index import Index
 from hub.registry import Registry
 from protocols.errors import Refused
@@ -75,15 +76,19 @@ def opened(config: HubConfig) -> Iterator[OpenedSources]:
 
 
 class FolderLog:
-    """The log's public files as they were when this was made; the log may grow meanwhile."""
+    """The log's public files as they were when this was made; the log may grow meanwhile.
+
+    Its checkpoint is the one that witnesses cosigned, where there is one.
+    """
 
     def __init__(self, folder: Path) -> None:
         try:
-            self._note = (folder / CHECKPOINT).read_bytes()
+            plain = (folder / CHECKPOINT).read_bytes()
         except FileNotFoundError:
             raise Refused("no-log", f"there is no log in {folder} yet; run `linetally-hub init` first") from None
         self._reader = Reader(Store(folder))
-        self._size = checkpoint.parse(note.parse(self._note).text).size
+        self._size = checkpoint.parse(note.parse(plain).text).size
+        self._note = read_file(folder / COSIGNED) or plain
 
     def checkpoint(self) -> bytes:
         return self._note
