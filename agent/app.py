@@ -52,11 +52,11 @@ async def run(configuration: AgentConfiguration) -> int:
             from agent.replay import run_replay  # numpy-heavy, and only for a history
 
             return await run_replay(configuration, spool, key, log_key, stop)
+        await warm_up(configuration)
         clock = await open_clock(configuration, stop)
         recorder = Recorder(configuration, spool, key, clock)
         kid = key_id(key.public_key().public_bytes_raw())
         publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen)
-        await warm_up(configuration)
         started = recorder.start()
         lines = [Line(line, started[line.line_id].meter, clock) for line in configuration.lines]
         await until_stopped(

@@ -87,6 +87,10 @@ def play(cast: Cast, folder: Path, embedded: bool) -> Run:
     token = json_of("linetally-hub", "gateway", "token", "P-1", "--config", config)["token"]
     command("linetally-agent", "enrol", "--config", agent, "--hub", f"http://127.0.0.1:{page}", "--token", token)
     command("linetally-hub", "gateway", "approve", "GW-01", "--config", config)
+    measure = ("linetally-agent", "run", "--config", agent)
+    cast.start("agent", *measure)
+    # Its kernels are compiled, which may take long at the first time, before the plant's time begins to run.
+    cast.until(lambda: "waiting for the simulator" in cast.log("agent"), "the agent", 120)
     cast.start(
         "plant", "linetally-agent", "simulate", "--plant", HERE / "plant.toml", "--clock-file", folder / "clock.json",
         "--start", START, "--speed", SPEED, "--opcua-port", opcua, "--modbus-port", modbus,
@@ -94,8 +98,6 @@ def play(cast: Cast, folder: Path, embedded: bool) -> Run:
     )  # fmt: skip
     cast.until(lambda: (folder / "clock.json").exists() and "ready" in cast.log("plant"), "the plant")
     clock = SimulatedClock.read(folder / "clock.json")
-    measure = ("linetally-agent", "run", "--config", agent)
-    cast.start("agent", *measure)
 
     cast.until(lambda: clock.now_ms() > START_MS + 47 * MINUTE, "the middle of shift B", 120)
     cast.kill("agent")
