@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     enrol = _add(commands, "enrol", "make this gateway's key and show it to the hub, once", _ENROL, _enrol)
     enrol.add_argument("--hub", metavar="URL", help="the hub's address (hub.url of the configuration)")
     enrol.add_argument("--token", required=True, help="the one-time token from the secretariat")
+    rotate = _add(commands, "rotate", "give this gateway a new key", _ROTATE, _rotate)
+    rotate.add_argument("--request", type=Path, metavar="FILE", help="write the request there (default: ID.rotation)")
+    rotate.add_argument("--finish", action="store_true", help="the scheme has signed it: use the new key from now on")
     status = _add(commands, "status", "what was measured, and what waits for a receipt", _STATUS, _status)
     status.add_argument("--json", action="store_true", help="for scripts")
     amend.add_parser(commands)
@@ -94,6 +97,14 @@ compare the fingerprint with the one that the hub shows, by telephone if need be
 
 examples:
   linetally-agent enrol --hub https://hub.example.org --token 4f1c… --config agent.toml
+"""
+_ROTATE = """\
+Give this gateway a new key. It is made here; the request carries the signatures of both keys, and the scheme signs it
+into the log with `linetally-hub gateway rotate`. Then stop the agent, run --finish, and start it again.
+
+examples:
+  linetally-agent rotate --config agent.toml --request GW-07.rotation
+  linetally-agent rotate --config agent.toml --finish
 """
 _STATUS = """\
 What the spool says; works beside a running agent. Exit 1 when the hub refuses records, or its log
@@ -178,6 +189,21 @@ def _enrol(options: argparse.Namespace) -> int:
     print(f"fingerprint of its key: {enrolled.fingerprint}")
     if enrolled.state != "active":
         print("compare it with the one that the hub shows; until someone there approves it, records wait here")
+    return 0
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    from agent import rotate
+    from agent.config import load
+
+    configuration = load(options.config)
+    if options.finish:
+        print(f"the new key is in use: {rotate.finish(configuration)}")
+        return 0
+    file = options.request or Path(f"{configuration.gateway_id}.rotation")
+    print(f"fingerprint of the new key: {rotate.request(configuration, file)}")
+    print(f"wrote {file}. Hand it to the scheme: linetally-hub gateway rotate --request {file}")
+    print("every record must have its receipt before that; then stop the agent and run this with --finish")
     return 0
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from protocols.errors import ConfigurationError
 
 KEY_FILE: Final = "gateway.key"
+NEXT_KEY_FILE: Final = "gateway.key.next"
 LOG_KEY_FILE: Final = "log.vkey"
 
 
@@ -31,12 +32,12 @@ def make_state_folder(folder: Path) -> None:
         ) from error
 
 
-def load_key(folder: Path) -> Ed25519PrivateKey:
+def load_key(folder: Path, name: str = KEY_FILE) -> Ed25519PrivateKey:
     """The key in a state folder.
 
     Raises ConfigurationError when there is none, it cannot be read, or others could read it.
     """
-    path = folder / KEY_FILE
+    path = folder / name
     try:
         # fstat of the open file: the mode that is checked is that of the bytes that are read.
         with path.open("rb") as file:
@@ -67,9 +68,25 @@ def load_or_make_key(folder: Path) -> Ed25519PrivateKey:
     path = folder / KEY_FILE
     if path.exists():
         return load_key(folder)
+    return make_key(folder, KEY_FILE)
+
+
+def make_key(folder: Path, name: str) -> Ed25519PrivateKey:
+    """A new key in a file of a state folder that has none of this name. Durable when it returns."""
+    assert not (folder / name).exists(), "a key is never overwritten"
     key = Ed25519PrivateKey.generate()
-    write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    write_private(folder / name, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return key
+
+
+def take_next_key(folder: Path) -> None:
+    """The new key takes the old one's place, durably. The old one is gone: the hub takes nothing of it any more."""
+    (folder / NEXT_KEY_FILE).replace(folder / KEY_FILE)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_private(path: Path, data: bytes) -> None:

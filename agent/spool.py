@@ -18,6 +18,7 @@ from typing import Any, Final
 import apsw
 
 from agent.spool_file import LOCK_FILE, SPOOL_FILE, SpoolDamaged, SpoolFull, prepare, said, take_lock
+from protocols.errors import LinetallyError
 from protocols.evidence import canonical
 from protocols.evidence.record import NO_PREVIOUS, RecordHash
 from protocols.measurement.account import CalendarKind, Category, TimeAccount, Window
@@ -218,6 +219,19 @@ class Spool:
             if amendment is not None:
                 done = (records[-1].sequence, amendment)
                 self._db.execute("UPDATE amendment SET state = 'signed', sequence = ? WHERE id = ?", done)
+
+    def begin_chain(self, owner: bytes) -> None:
+        """Forgets the receipted records, so that a new key's chain begins with sequence 0. Windows stay.
+
+        `owner`: whose chain it is from now on (as the recorder writes it); configurations are logged anew in it.
+        Raises LinetallyError while a record has no receipt.
+        """
+        with self._transaction():
+            if self.depth():
+                raise LinetallyError("a record has no receipt yet")
+            self._db.execute("DELETE FROM record")
+            self._db.execute("DELETE FROM meta WHERE key = 'last_receipt' OR key GLOB 'config:*'")
+            self._set_meta({"owner": owner})
 
     def records_about(self, from_ms: int, to_ms: int) -> Iterator[bytes]:
         """Measurements that may speak of [from_ms, to_ms), and all later amendments, as far as kept, in order."""

@@ -26,9 +26,10 @@ from protocols.evidence.bodies import (
     Revocation,
     Rotation,
 )
-from protocols.evidence.cose import Kid
+from protocols.evidence.cose import Kid, key_id
 from protocols.evidence.keys import load_public_key
 from protocols.evidence.record import MAX_BYTES, NO_PREVIOUS, RecordHash, SignedRecord, record_hash
+from protocols.evidence.rotation import check_rotation
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.plan import Plan
 from protocols.measurement.revisions import Amendment
@@ -152,6 +153,10 @@ def examine(raw: bytes, keys: Mapping[Kid, Key], topic_gateway_id: str | None) -
         return NotAdmitted(record.hash, "signature", str(error), record)
     try:
         _check_rights(record, key, topic_gateway_id)
+        if isinstance(record.record.body, Rotation):
+            _check_rotation(record.record.body, keys)
+    except Unverified as error:
+        return NotAdmitted(record.hash, "signature", str(error), record, genuine=True)
     except Refused as refused:
         return NotAdmitted(record.hash, refused.code, refused.words, record, genuine=True)
     except Malformed as error:
@@ -226,6 +231,21 @@ def _configured_line(data: Mapping[str, Any]) -> str:
     if configuration.to_data() != data:
         raise Malformed(f"the configuration of line {configuration.line_id} is not in its one form")
     return configuration.line_id
+
+
+def _check_rotation(body: Rotation, keys: Mapping[Kid, Key]) -> None:
+    """Raises Refused where the old key is not the gateway's active one, Unverified for a missing consent of a key."""
+    new = keys.get(key_id(body.public_key))
+    if new is not None and new.owner == body.gateway_id and body.old_kid not in keys:
+        return  # logged before: its place in the chain says that it is a duplicate
+    old = keys.get(body.old_kid)
+    if old is None or old.is_root or old.owner != body.gateway_id:
+        raise Refused("not-enrolled", f"key {body.old_kid.hex()} is not a key of {body.gateway_id}")
+    if old.refusal is not None:
+        raise Refused(*old.refusal)
+    if new is not None:
+        raise Refused("key-taken", f"the new key of {body.gateway_id} is enrolled already")
+    check_rotation(body, old.public_key)
 
 
 def _check_key(public_key: bytes) -> None:

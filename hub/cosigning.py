@@ -200,7 +200,7 @@ class Cosigner:
 
 @dataclass(frozen=True, slots=True)
 class CosignedLog:
-    """A log whose `checkpoint` is the published one: for pages, API and reports, which others must be able to verify."""
+    """A log whose `checkpoint` is the published one: for pages, API and reports, which others verify."""
 
     log: LogReader
     cosigner: Cosigner

@@ -18,11 +18,13 @@ from hub.commands.terminal import show, show_rows
 from hub.commands.workplace import load_root_key, log_body, opened
 from hub.config import load_config
 from hub.projections.index import Index
+from hub.projections.projector import fingerprint
 from hub.registry import Registry
 from protocols.errors import Refused
 from protocols.evidence import policy
 from protocols.evidence.bodies import PlanStatement
 from protocols.evidence.note import VerifierKey
+from protocols.evidence.rotation import check_rotation, rotation_from_json
 
 HOUR_MS: Final = 3_600_000
 
@@ -57,6 +59,15 @@ def add_parsers(subparsers: Any, common: argparse.ArgumentParser) -> None:
     approve.add_argument("id")
     approve.add_argument("--fingerprint", help="approve only if it is this one, as the gateway shows it")
     approve.set_defaults(run=approve_gateway)
+    rotate = actions.add_parser(
+        "rotate", parents=[common, signing], help="sign a gateway's new key into the log",
+        description="Takes the request that `linetally-agent rotate` wrote: signed by the gateway's old key and by its "
+        "new one. From then on only the new key's records are taken, so let the gateway send what it has before.",
+        epilog="example: linetally-hub gateway rotate --request GW-07.rotation --fingerprint '3f2a 99…'",
+    )  # fmt: skip
+    rotate.add_argument("--request", type=Path, required=True, metavar="FILE")
+    rotate.add_argument("--fingerprint", help="of the new key: sign only if it is this one, as the gateway shows it")
+    rotate.set_defaults(run=rotate_gateway)
     revoke = actions.add_parser(
         "revoke", parents=[common, signing], help="nothing of its key counts any more",
         epilog="example: linetally-hub gateway revoke GW-07 --reason 'stolen' --from-index 81234",
@@ -119,6 +130,22 @@ def approve_gateway(args: argparse.Namespace) -> int:
         leaf = log_body(config, engine, _root_key(args), body, _simulated_ms(args))
     words = f"{args.id} is active ({gateway.fingerprint}), entry {leaf} of the log"
     show({"gateway": args.id, "leaf_index": leaf, "fingerprint": gateway.fingerprint}, args.json, words)
+    return 0
+
+
+def rotate_gateway(args: argparse.Namespace) -> int:
+    body = rotation_from_json(args.request.read_bytes())
+    shown = fingerprint(body.public_key)
+    if args.fingerprint is not None and _bare(args.fingerprint) != _bare(shown):
+        raise Refused("other-key", f"the request is for {shown}: this is another key. Do not sign it")
+    with opened(args) as (config, engine):
+        gateway = Registry(engine).gateway_by_kid(body.old_kid)
+        if gateway is None or gateway.id != body.gateway_id:
+            raise Refused("not-found", f"key {body.old_kid.hex()} is not the present key of {body.gateway_id}")
+        check_rotation(body, gateway.public_key)
+        leaf = log_body(config, engine, _root_key(args), body, _simulated_ms(args))
+    words = f"{body.gateway_id} has a new key ({shown}), entry {leaf} of the log"
+    show({"gateway": body.gateway_id, "leaf_index": leaf, "fingerprint": shown}, args.json, words)
     return 0
 
 

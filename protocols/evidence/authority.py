@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
 
 from protocols.errors import Refused
 from protocols.evidence.cose import Kid, key_id
-from protocols.evidence.keys import load_public_key, verify_signature
+from protocols.evidence.keys import load_public_key
 from protocols.evidence.record import Enrolment, PlanStatement, Revocation, Rotation, SignedRecord
+from protocols.evidence.rotation import check_rotation
 from protocols.measurement.plan import Plan
-
-ROTATION_CONTEXT: Final = b"linetally-rotate-v1\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def read_authority(records: Iterable[tuple[SignedRecord, int]]) -> Authority:
     """Fold the root key's records, each with its log index, in order.
 
     Raises Refused for a record that contradicts an earlier one, a weak key, or a type that the root key does not
-    sign; Unverified for a rotation that the old key did not sign; Malformed for a plan that does not parse.
+    sign; Unverified for a rotation that the old or the new key did not sign; Malformed for a plan that does not parse.
     """
     gateways: dict[Kid, Gateway] = {}
     plans: list[RegisteredPlan] = []
@@ -64,10 +62,7 @@ def read_authority(records: Iterable[tuple[SignedRecord, int]]) -> Authority:
                 gateways[new.kid] = _joined(gateways.get(new.kid), new)
             case Rotation() as body:
                 old = _known(gateways, body.old_kid, body.gateway_id)
-                load_public_key(body.public_key)
-                verify_signature(
-                    load_public_key(old.public_key), body.old_signature, ROTATION_CONTEXT + body.public_key
-                )
+                check_rotation(body, old.public_key)
                 new = Gateway(old.gateway_id, body.public_key, old.line_ids, old.project_ids)
                 gateways[new.kid] = _joined(gateways.get(new.kid), new)
             case Revocation() as body:

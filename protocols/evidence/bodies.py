@@ -86,12 +86,13 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A gateway's new key. `old_signature` (64 bytes): the old key's over b"linetally-rotate-v1\\n" + new key."""
+    """A gateway's new key. Signatures (64 bytes each) of the old key and of the new one: see `rotation`."""
 
     gateway_id: str
     old_kid: Kid
     public_key: bytes
     old_signature: bytes
+    new_signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ _TYPES: Final[dict[type[Body], RecordType]] = {
 }
 _BY_NAME: Final = {record_type.value: record_type for record_type in RecordType}
 _FOUR_KEYS: Final = frozenset({1, 2, 3, 4})
+_FIVE_KEYS: Final = frozenset({1, 2, 3, 4, 5})
 
 
 def body_type(body: Body) -> RecordType:
@@ -148,7 +150,9 @@ def body_to_wire(body: Body, start_ms: int) -> object:
         case Enrolment():
             return {1: body.gateway_id, 2: body.public_key, 3: list(body.line_ids), 4: list(body.project_ids)}
         case Rotation():
-            return {1: body.gateway_id, 2: body.old_kid, 3: body.public_key, 4: body.old_signature}
+            return {
+                1: body.gateway_id, 2: body.old_kid, 3: body.public_key, 4: body.old_signature, 5: body.new_signature
+            }  # fmt: skip
         case Revocation():
             return {1: body.gateway_id, 2: body.kid, 3: body.first_invalid_index, 4: body.reason}
 
@@ -180,12 +184,13 @@ def body_from_wire(type_name: object, value: object, start_ms: int, end_ms: int)
                 as_ids(body[4], "project ids"),
             )
         case RecordType.ROTATE:
-            body = as_map(value, "body", _FOUR_KEYS)
+            body = as_map(value, "body", _FIVE_KEYS)
             return Rotation(
                 as_id(body[1], "gateway id"),
                 Kid(as_bytes(body[2], "old kid", KID_LENGTH)),
                 as_bytes(body[3], "public key", PUBLIC_KEY_LENGTH),
                 as_bytes(body[4], "old key's signature", SIGNATURE_LENGTH),
+                as_bytes(body[5], "new key's signature", SIGNATURE_LENGTH),
             )
         case RecordType.REVOKE:
             body = as_map(value, "body", _FOUR_KEYS)

@@ -13,7 +13,6 @@ import pytest
 
 from protocols.evidence import bundle as bundles
 from protocols.evidence import checkpoint, cose, merkle, proof
-from protocols.evidence.authority import ROTATION_CONTEXT
 from protocols.evidence.bundle import records_file
 from protocols.evidence.checkpoint import Checkpoint
 from protocols.evidence.note import Algorithm, SignerKey
@@ -27,10 +26,10 @@ from protocols.evidence.record import (
     PlanStatement,
     Record,
     Revocation,
-    Rotation,
     SignedRecord,
     sign_record,
 )
+from protocols.evidence.rotation import rotation
 from protocols.evidence.verdict import GapKind, Result, Step, Verdict
 from protocols.evidence.verify import verify
 from protocols.measurement.definition import TPM
@@ -427,8 +426,7 @@ def test_a_revocation_after_the_last_record_changes_nothing() -> None:
 
 def test_a_new_key_goes_on_where_the_old_one_ended() -> None:
     site, new_key = Site.ordinary(), private_key("new gateway")
-    public = new_key.public_key().public_bytes_raw()
-    site.root_bodies.append(Rotation(GATEWAY, KID, public, GATEWAY_KEY.sign(ROTATION_CONTEXT + public)))
+    site.root_bodies.append(rotation(GATEWAY, GATEWAY_KEY, new_key))
     later = Site.ordinary()
     later.gateway_key = new_key
     half = len(site.bodies) // 2
@@ -442,10 +440,19 @@ def test_a_new_key_goes_on_where_the_old_one_ended() -> None:
     assert len(parts.chains) == 2
     verdict = judge(sample_bundle(parts))
     assert verdict.ok, verdict.first_failure
-    site.root_bodies[-1] = Rotation(GATEWAY, KID, public, ROOT_KEY.sign(ROTATION_CONTEXT + public))
-    failure = judge_site(site).first_failure
-    assert failure is not None
-    assert failure.step is Step.ROOT
+    good = rotation(GATEWAY, GATEWAY_KEY, new_key)
+    for wrong, words in (
+        (replace(good, old_signature=rotation(GATEWAY, ROOT_KEY, new_key).old_signature), "old key did not sign"),
+        (replace(good, new_signature=rotation(GATEWAY, GATEWAY_KEY, ROOT_KEY).new_signature), "new key did not sign"),
+        (
+            replace(good, new_signature=rotation("gateway-2", GATEWAY_KEY, new_key).new_signature),
+            "new key did not sign",
+        ),
+        (rotation(GATEWAY, GATEWAY_KEY, GATEWAY_KEY), "another key than the old one"),
+    ):
+        site.root_bodies[-1] = wrong
+        failure = judge_site(site).first_failure
+        assert failure is not None and failure.step is Step.ROOT and words in failure.words
 
 
 def test_progress_reaches_the_end() -> None:
