@@ -1,8 +1,8 @@
 """The fast form of `scan` over narrow columns: raw data as it is kept and replayed, some seven bytes a sample.
 
 Decides what a tile is: rows that are looked at together, by reductions that a compiler turns into vector
-instructions, and that are let go by when nothing happened in them. A tile in which something did is looked at in
-smaller ones, then row by row, and the row that is not quiet is made wide again and goes to `scan`. Small integers
+instructions, and that are let go by when nothing happened in them. A tile in which something did is halved until it is
+found, and that row is made wide again and goes to `scan`. Small integers
 are cast again inside a reduction: numba widens them to 64 bits, and what it widens does not vectorise.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.measurement.kernels import scan as k
-from protocols.measurement.kernels.jit import kernel
+from protocols.measurement.kernels.jit import kernel, part
 from protocols.measurement.kernels.scan import I64, U8, U32, scan
 from protocols.measurement.kernels.tiles import BUSY_ROWS, book, close_rows, may_be_quiet, step_limit
 from protocols.plc.roles import SignalRole
@@ -25,12 +25,13 @@ U16 = NDArray[np.uint16]
 Counts: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
 
 TILE: Final = 512
-SUBTILE: Final = 32
+FEW: Final = 4
+"""Rows that are looked at one by one rather than halved."""
 WIDE_ROWS: Final = BUSY_ROWS
 """Rows of the scratch arrays in which rows are made wide again."""
 
 
-@kernel
+@part
 def gap_bounds(gap_ms: U16) -> tuple[int, int, int]:
     """(least, greatest, sum) of a tile's gaps."""
     least = np.uint16(65_535)
@@ -43,7 +44,7 @@ def gap_bounds(gap_ms: U16) -> tuple[int, int, int]:
     return int(least), int(greatest), int(total)
 
 
-@kernel
+@part
 def span_ms(gap_ms: U16) -> int:
     """The sum of at most 2^16 gaps."""
     total = np.uint32(0)
@@ -52,22 +53,35 @@ def span_ms(gap_ms: U16) -> int:
     return int(total)
 
 
-@kernel
-def held_until(state: U8, like: int) -> int:
-    """How many of the first states are `like`."""
+@part
+def is_constant(state: U8, like: int) -> bool:
+    """Whether every state is `like`."""
     changed = np.uint8(0)
     wanted = np.uint8(like)
     for i in range(state.shape[0]):
         changed = np.uint8(changed | (state[i] ^ wanted))
-    if changed == 0:
-        return len(state)
-    at = 0
-    while state[at] == wanted:
-        at += 1
-    return at
+    return bool(changed == 0)
 
 
-@kernel
+@part
+def held_until(state: U8, like: int) -> int:
+    """How many of the first states are `like`."""
+    size = len(state)
+    if is_constant(state, like):
+        return size
+    first = 0
+    while size - first > 8:  # the first other state lies in [first, size)
+        middle = (first + size) // 2
+        if is_constant(state[first:middle], like):
+            first = middle
+        else:
+            size = middle
+    while state[first] == like:
+        first += 1
+    return first
+
+
+@part
 def greatest_step_16(counts: Counts, before: Counts) -> int:
     """The greatest counts[i] - before[i] modulo 2^16: a step backwards is a very great one."""
     greatest = np.uint16(0)
@@ -76,7 +90,7 @@ def greatest_step_16(counts: Counts, before: Counts) -> int:
     return int(greatest)
 
 
-@kernel
+@part
 def greatest_step_32(counts: Counts, before: Counts) -> int:
     """The same modulo 2^32."""
     greatest = np.uint32(0)
@@ -85,7 +99,7 @@ def greatest_step_32(counts: Counts, before: Counts) -> int:
     return int(greatest)
 
 
-@kernel
+@part
 def tile_ms(first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limits: I64, counters: I64) -> int:
     """The length in ms of the rows [first, end) of one state if they are quiet; -1 if one may not be."""
     least, greatest, total = gap_bounds(gap_ms[first:end])
@@ -109,7 +123,7 @@ def tile_ms(first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limit
     return int(total)
 
 
-@kernel
+@part
 def quiet_rows(
     first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limits: I64, counters: I64
 ) -> tuple[int, int]:
@@ -123,7 +137,7 @@ def quiet_rows(
     return end - first, total
 
 
-@kernel
+@part
 def pass_by(
     first: int,
     end: int,
@@ -264,20 +278,25 @@ def scan_columns(
         for c in range(lanes):
             if carry[k.CARRY + k.LANE * c + k.LANE_LAST] != int(counts[c, first - 1]):
                 as_read = False  # a high-water mark holds
+        doubtful = first  # a row before this one is not quiet
         while as_read and first < rows:
-            end = min(rows, first + TILE)
-            held = held_until(state[first:end], state[first - 1])
-            as_read = held == end - first
+            held = 0
+            if doubtful <= first:
+                end = min(rows, first + TILE)
+                held = held_until(state[first:end], state[first - 1])
+                as_read = held == end - first
+            else:
+                held = (doubtful - first) // 2
             end = first + held
             length = 0
-            if held > 0:
-                length = tile_ms(first, end, gap_ms, counts, lanes, limits, counters)
-            if length < 0 and held > SUBTILE:
-                as_read = True
-                end = first + SUBTILE
-                length = tile_ms(first, end, gap_ms, counts, lanes, limits, counters)
-            if length < 0:
-                quiet, length = quiet_rows(first, end, gap_ms, counts, lanes, limits, counters)
+            if held > FEW or doubtful <= first:
+                length = tile_ms(first, end, gap_ms, counts, lanes, limits, counters) if held > 0 else 0
+                if length < 0:
+                    as_read = True
+                    doubtful = end
+                    continue
+            else:
+                quiet, length = quiet_rows(first, doubtful, gap_ms, counts, lanes, limits, counters)
                 end = first + quiet
                 as_read = False
             if end > first:

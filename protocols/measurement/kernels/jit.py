@@ -59,8 +59,9 @@ class Kernel:
     Raises TypeError for other arguments.
     """
 
-    def __init__(self, function: Callable[..., object]) -> None:
+    def __init__(self, function: Callable[..., object], *, inside: bool = False) -> None:
         self.py_func = function
+        self._inside = inside
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.__module__, self.__qualname__ = function.__module__, function.__qualname__
         self._dispatcher: Any = None
@@ -97,7 +98,11 @@ class Kernel:
             numba: Any = importlib.import_module("numba")
 
             self._dispatcher = numba.njit(
-                nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+                nogil=True,
+                error_model="numpy",
+                no_cpython_wrapper=True,
+                no_cfunc_wrapper=True,
+                forceinline=self._inside,
             )(self.py_func)
         return self._dispatcher
 
@@ -110,3 +115,9 @@ class Kernel:
 def kernel(function: F) -> F:
     """`function` under this policy; its Python form stays reachable as `.py_func`."""
     return cast(F, Kernel(function))
+
+
+def part(function: F) -> F:
+    """A kernel that other kernels call for a row or a tile: becomes a part of their code. A call of its own would cost
+    more than most of them do, since each array goes over as seven words."""
+    return cast(F, Kernel(function, inside=True))

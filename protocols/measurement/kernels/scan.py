@@ -27,7 +27,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.measurement.kernels.jit import kernel
+from protocols.measurement.kernels.jit import kernel, part
 from protocols.plc.roles import SignalRole
 
 I64 = NDArray[np.int64]
@@ -117,7 +117,7 @@ _R_HEARTBEAT: Final = int(SignalRole.HEARTBEAT)
 _R_REASON: Final = int(SignalRole.REASON)
 
 
-@kernel
+@part
 def unwrap(raw: int, last: int, dt_ms: int, modulus: int, max_per_hour: int) -> tuple[int, int, int]:
     """(pieces, whether the count broke, the new reference) for one counter step.
 
@@ -145,7 +145,7 @@ def unwrap(raw: int, last: int, dt_ms: int, modulus: int, max_per_hour: int) -> 
     return 0, 1, raw
 
 
-@kernel
+@part
 def from_bcd(raw: int) -> int:
     """The number whose decimal digits are the nibbles of `raw`; -1 if one is over 9."""
     number = 0
@@ -163,7 +163,7 @@ def from_bcd(raw: int) -> int:
     return number
 
 
-@kernel
+@part
 def begin(
     at_ms: int,
     state: int,
@@ -193,7 +193,7 @@ def begin(
     return run_rows, event_rows
 
 
-@kernel
+@part
 def settle(
     until_ms: int, legal: U8, limits: I64, carry: I64, runs: I64, run_rows: int, events: I64, event_rows: int
 ) -> tuple[int, int]:
@@ -216,7 +216,7 @@ def settle(
     return run_rows, event_rows
 
 
-@kernel
+@part
 def categorise(state: int, column: int, order_known: bool, mode: int, categories: U8) -> int:
     """The category of a state. mode: 0 production, 1 another, 2 not known."""
     if not order_known and categories[state, 0] != categories[state, 1]:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from protocols.measurement.kernels import scan as k
-from protocols.measurement.kernels.jit import kernel
+from protocols.measurement.kernels.jit import kernel, part
 from protocols.measurement.kernels.scan import I64, U8, U32, scan
 from protocols.measurement.kernels.tiles import close_rows, may_be_quiet, step_limit
 
@@ -27,7 +27,7 @@ def fresh_memory(lines: int, columns: int) -> I64:
     return np.zeros((lines, MEMORY + columns), np.int64)
 
 
-@kernel
+@part
 def is_quiet(now: int, row: I64, mask: int, memory: I64, limits: I64, counters: I64, carry: I64) -> bool:
     """Whether a line's row is quiet after the one that `memory` holds."""
     gap = now - carry[k.LAST_MS]

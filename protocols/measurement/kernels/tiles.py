@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from protocols.measurement.kernels import scan as k
-from protocols.measurement.kernels.jit import kernel
+from protocols.measurement.kernels.jit import kernel, part
 from protocols.measurement.kernels.scan import I64, U8, U32, scan
 
 BUSY_ROWS: Final = 8
@@ -25,7 +25,7 @@ _YEAR_MS: Final = 31_536_000_000
 _SLACK: Final = 2
 
 
-@kernel
+@part
 def step_limit(gap_ms: int, max_per_hour: int) -> int:
     """The most pieces that `unwrap` takes as they are, after that gap (scan.unwrap)."""
     if max_per_hour <= 0:
@@ -33,7 +33,7 @@ def step_limit(gap_ms: int, max_per_hour: int) -> int:
     return max_per_hour * min(gap_ms, _YEAR_MS) * 3 // (2 * _MS_PER_HOUR) + _SLACK
 
 
-@kernel
+@part
 def may_be_quiet(before_ms: int, mask: int, limits: I64, counters: I64, carry: I64) -> bool:
     """Whether rows like the one at `before_ms`, which went through `scan`, can be quiet at all."""
     if carry[k.SEEN] == 0 or carry[k.LAST_MS] != before_ms or limits[k.HAS_HEARTBEAT] != 0:
@@ -53,7 +53,7 @@ def may_be_quiet(before_ms: int, mask: int, limits: I64, counters: I64, carry: I
     return True
 
 
-@kernel
+@part
 def quiet_until(
     first: int, time_ms: I64, values: I64, valid: U32, held: I64, limits: I64, counters: I64, carry: I64
 ) -> int:
@@ -99,7 +99,7 @@ def quiet_until(
     return rows
 
 
-@kernel
+@part
 def book(role: int, until_ms: int, base: int, at_ms: int, pieces: int, carry: I64, deltas: I64, delta_rows: int) -> int:
     """Adds a step to the lane's open delta row, or opens one until `until_ms`; the number of delta rows then."""
     row = int(carry[base + k.LANE_ROW])
@@ -116,7 +116,7 @@ def book(role: int, until_ms: int, base: int, at_ms: int, pieces: int, carry: I6
     return delta_rows + 1
 
 
-@kernel
+@part
 def pass_quiet(
     first: int,
     end: int,
@@ -156,7 +156,7 @@ def pass_quiet(
     return delta_rows
 
 
-@kernel
+@part
 def close_rows(counters: I64, carry: I64) -> None:
     """Forgets the open delta rows, as `scan` does at the end of a call."""
     for c in range(counters.shape[0]):
