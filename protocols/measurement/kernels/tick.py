@@ -19,7 +19,11 @@ from protocols.measurement.kernels.tiles import close_rows, may_be_quiet, step_l
 STATE: Final = 0
 CATEGORY: Final = 1
 VALID: Final = 2
-MEMORY: Final = 3
+ABLE: Final = 3  # whether a row after it can be quiet at all
+COUNTED: Final = 4  # bit c: column c is a counter's
+MEMORY: Final = 5
+
+_LARGEST: Final = 2**60
 
 
 def fresh_memory(lines: int, columns: int) -> I64:
@@ -31,25 +35,24 @@ def fresh_memory(lines: int, columns: int) -> I64:
 def is_quiet(now: int, row: I64, mask: int, memory: I64, limits: I64, counters: I64, carry: I64) -> bool:
     """Whether a line's row is quiet after the one that `memory` holds."""
     gap = now - carry[k.LAST_MS]
-    if gap > limits[k.STALENESS_MS] or memory[VALID] != mask:
+    if memory[ABLE] == 0 or gap > limits[k.STALENESS_MS] or memory[VALID] != mask:
         return False
     # Somebody may have settled the line meanwhile: then the state that holds is not that of the row before.
     if carry[k.STATE] != memory[STATE] or carry[k.CATEGORY] != memory[CATEGORY]:
         return False
-    if not may_be_quiet(carry[k.LAST_MS], mask, limits, counters, carry):
+    counted = memory[COUNTED]
+    changed = 0
+    for column in range(row.shape[0]):
+        changed |= (row[column] ^ memory[MEMORY + column]) & ((counted >> column & 1) - 1)
+    if changed != 0:
         return False
     limit = step_limit(gap, limits[k.MAX_PER_HOUR])
-    counted = 0
     for c in range(counters.shape[0]):
         column = counters[c, k.COLUMN]
-        counted |= 1 << column
         if mask >> column & 1 == 0:
             continue
         last = carry[k.CARRY + k.LANE * c + k.LANE_LAST]
-        if not last <= row[column] < 2**60 or row[column] - last > limit or 0 < counters[c, k.MODULUS] <= limit:
-            return False
-    for column in range(row.shape[0]):
-        if row[column] != memory[MEMORY + column] and counted >> column & 1 == 0:
+        if not last <= row[column] < _LARGEST or row[column] - last > limit or 0 < counters[c, k.MODULUS] <= limit:
             return False
     return True
 
@@ -134,6 +137,10 @@ def tick(
             memory[i, STATE] = carry[i, k.STATE]
             memory[i, CATEGORY] = carry[i, k.CATEGORY]
             memory[i, VALID] = mask
+            memory[i, ABLE] = may_be_quiet(now, mask, limits[i], counters[i], carry[i])
+            memory[i, COUNTED] = 0
+            for c in range(counters.shape[1]):
+                memory[i, COUNTED] |= 1 << counters[i, c, k.COLUMN]
             for column in range(row.shape[0]):
                 memory[i, MEMORY + column] = row[column]
         ends[i, 0] = run_rows

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.samples import START_MS, Tables, line, tables
-from protocols.measurement.kernels import columns, jit, tiles
+from protocols.measurement.kernels import columns, jit, tick, tiles
 from protocols.measurement.kernels import scan as k
 from protocols.plc.roles import ROLES, SignalRole
 from protocols.plc.sample import SampleBlock
@@ -146,6 +146,51 @@ def test_narrow_columns_give_the_integers_of_scan(block: SampleBlock, line_table
     slow, fast = line_tables.carry(), line_tables.carry()
     before_ms = int(block.time_ms[0])
     assert by_columns(block, line_tables, fast, before_ms, dtype) == by_scan(block, line_tables, slow)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(streams(narrow=False), min_size=1, max_size=4), lines(), st.data())
+def test_ticks_of_several_lines_give_the_integers_of_scan(
+    blocks: list[SampleBlock], line_tables: Tables, data: st.DataObject
+) -> None:
+    count, rows = len(blocks), max(len(block) for block in blocks)
+    shared = [array[None].copy() for array in line_tables.all]
+    raw_states, states, _, legal, modes, cycles = shared[:6]
+    limits, counters = np.repeat(shared[6], count, 0), np.repeat(shared[7], count, 0)
+    carry, memory = np.repeat(line_tables.carry()[None], count, 0), tick.fresh_memory(count, ROLES)
+    runs, deltas, events = Room(count, 2).arrays
+    ends = np.zeros((count, 3), np.int64)
+    given_runs: list[list[list[int]]] = [[] for _ in blocks]
+    pieces = [0] * count
+    settled = data.draw(st.integers(0, rows))
+    for i in range(rows):
+        time_ms = np.array([block.time_ms[i] if i < len(block) else -1 for block in blocks], np.int64)
+        values = np.array([block.values[min(i, len(block) - 1)] for block in blocks], np.int64)
+        valid = np.array([block.valid[min(i, len(block) - 1)] for block in blocks], np.uint32)
+        if i == settled:
+            # As the meter does when news is late: the state ends between two rows.
+            carry[:, k.CATEGORY], carry[:, k.STATE] = 0, 0
+        tick.tick(
+            time_ms, values, valid, np.zeros(count, np.int64), raw_states, states, line_tables.categories, legal,
+            modes, cycles, limits, counters, carry, memory, runs, deltas, events, ends,
+        )  # fmt: skip
+        starts = np.vstack([np.zeros((1, 3), np.int64), ends[:-1]])
+        for at in range(count):
+            given_runs[at] += runs[starts[at, 0] : ends[at, 0]].tolist()
+            pieces[at] += int(deltas[starts[at, 1] : ends[at, 1], 2].sum())
+    for at, block in enumerate(blocks):
+        slow = line_tables.carry()
+        expected_runs, expected_pieces = [], 0
+        for part in (slice(0, settled), slice(settled, len(block))):
+            if part.start == settled:
+                slow[k.CATEGORY], slow[k.STATE] = 0, 0
+            found = by_scan(SampleBlock(block.time_ms[part], block.values[part], block.valid[part]), line_tables, slow)
+            expected_runs += found.runs
+            expected_pieces += sum(found.deltas.values())
+        assert given_runs[at] == expected_runs
+        assert pieces[at] == expected_pieces
+        if settled < len(block):
+            assert carry[at].tolist() == slow.tolist()
 
 
 def test_an_ordinary_line_is_measured_alike_by_every_form_compiled_or_not() -> None:
