@@ -108,7 +108,7 @@ function show(next) {
   stateChip($("state"), view.category);
   text($("packml"), t(`state_${view.state}`));
   text($("since"), `${t("since", { time: timeSeconds(view.since_ms, view.timezone) })} · ${duration(view.time_ms - view.since_ms)}`);
-  $("simulated").hidden = !view.simulated;
+  $("simulated").hidden = !(view.simulated || data.lines[0].simulated);
   text($("making"), [view.product && `${t("making")}: ${view.product}`, view.order && `${t("order")}: ${view.order}`].filter(Boolean).join(" · "));
   text($("shift"), `· ${shiftWords(view)}`);
   percent($("oee"), f.oee);

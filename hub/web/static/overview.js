@@ -3,6 +3,7 @@ import { $, Live, count, data, duration, el, hubBanner, percent, ribbon, shiftWo
 
 const cards = new Map();
 const views = new Map();
+const simulated = new Set(data.lines.filter((line) => line.simulated).map((line) => line.id));
 const zoneOf = new Map(data.lines.map((line) => [line.id, line.timezone]));
 
 function card(line) {
@@ -43,7 +44,7 @@ function show(view) {
   views.set(view.line, view);
   const f = view.shift_figures;
   text(c.title, view.name);
-  c.badge.hidden = !view.simulated;
+  c.badge.hidden = !(view.simulated || simulated.has(view.line));
   stateChip(c.state, view.category);
   text(c.since, `${t("since", { time: time(view.since_ms, view.timezone) })} · ${duration(view.time_ms - view.since_ms)}`);
   percent(c.oee, f.oee);

@@ -206,8 +206,8 @@ def _history(connection: Any, configuration_hash: bytes) -> None:
                 | {
                     "line_id": "filling", "start_ms": start, "end_ms": start + length, "kind": 0, "product": "A",
                     "order_name": "", "shift": f"2026-{day:03d}/{'ABC'[shift]}", "business_day": f"2026-{day:03d}",
-                    "shift_name": "ABC"[shift], "configuration_hash": configuration_hash, "leaf_index": 2, "changed_index": 2,
-                    "version": 1,
+                    "shift_name": "ABC"[shift], "configuration_hash": configuration_hash, "leaf_index": 2,
+                    "changed_index": 2, "version": 1,
                 }
             )  # fmt: skip
     connection.execute(insert(db.window), rows)
