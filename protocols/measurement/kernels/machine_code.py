@@ -9,7 +9,7 @@ import ctypes
 import hashlib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,15 +48,23 @@ class Entry:
         self._results = results
         self._words = ctypes.c_int64 * (_RESULTS + 2)
 
-    def call(self, flat: list[int]) -> object:
+    def call(self, words: Sequence[int]) -> object:
         """The kernel's result. Lets go of the GIL meanwhile."""
-        words = self._words()
-        at = ctypes.addressof(words)
-        if self._function(at + 8 * _RESULTS, at + 8 * _RESULTS + 8, *flat, at) != 0:
+        return self._run(words, self._words())
+
+    def bound(self, words: Sequence[int], held: object) -> Callable[[], object]:
+        """A call with these words again and again; `held` is what they point to. For one thread at a time."""
+        ready = [ctypes.c_int64(word) for word in words]
+        results = self._words()
+        return lambda held=held: self._run(ready, results)  # type: ignore[misc]
+
+    def _run(self, words: Sequence[int | ctypes.c_int64], results: Any) -> object:
+        at = ctypes.addressof(results)
+        if self._function(at + 8 * _RESULTS, at + 8 * _RESULTS + 8, *words, at) != 0:
             raise ArithmeticError("a kernel failed")
         if self._results == 0:
             return None
-        return words[0] if self._results == 1 else tuple(words[: self._results])
+        return results[0] if self._results == 1 else tuple(results[: self._results])
 
 
 def entry(kernel: Kernel, spec: Spec) -> Entry:
