@@ -22,8 +22,7 @@ import json, sys
 from cwt import COSE, COSEKey
 out = []
 for public, kid, message in json.load(sys.stdin):
-    key = COSEKey.new({1: 1, 3: -8, -1: 6, -2: bytes.fromhex(public), 2: bytes.fromhex(kid)})
-    key._alg = -19  # cwt knows the curve's algorithm only by its older number, EdDSA (-8)
+    key = COSEKey.new({1: 1, 3: -19, -1: 6, -2: bytes.fromhex(public), 2: bytes.fromhex(kid)})
     try:
         out.append(COSE.new().decode(bytes.fromhex(message), key).hex())
     except Exception as error:
@@ -60,8 +59,8 @@ def test_cwt_verifies_our_records_and_refuses_changed_ones(python: Path) -> None
         changed[-1] ^= 1
         payload = bytearray(made.raw)
         payload[made.raw.index(made.message.payload) + 5] ^= 1
-        for raw in (made.raw, bytes(changed), bytes(payload)):
-            asked.append([public.hex(), key_id(public).hex(), raw.hex()])
+        raws = (made.raw, bytes(changed), bytes(payload))
+        asked += [[public.hex(), key_id(public).hex(), raw.hex()] for raw in raws]
     done = subprocess.run(
         [python, "-c", PROGRAM], input=json.dumps(asked), capture_output=True, text=True, timeout=60, check=False
     )
