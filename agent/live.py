@@ -25,7 +25,12 @@ def live_message(
     ideal_ns = configuration.ideal_cycle_ns.get(live.product)
     rate = throughput_per_hour(live.recent_account)
     stops: list[dict[str, Any]] = [
-        {"start_ms": stop.start_ms, "end_ms": stop.end_ms, "category": stop.category.name, "reason": ""}
+        {
+            "start_ms": stop.start_ms,
+            "end_ms": stop.end_ms,
+            "category": stop.category.name,
+            "reason": f"#{stop.reason}" if stop.reason else "",
+        }
         for stop in live.stops
     ]
     if stops and live.category in STOPS:
