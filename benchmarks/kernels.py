@@ -1,6 +1,6 @@
 """Our own forms of the task: the kernels over narrow columns, over a SampleBlock, and their Python source.
 
-Decides how a long stretch is cut up: in chunks whose runs and delta rows stay in the cache.
+Decides how a long stretch is cut up: in chunks whose runs and delta rows stay in the second-level cache.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.samples import COLUMNS, START_MS, VALID, WINDOW_MS, Samples, tab
 from protocols.measurement.kernels import account, columns, jit, scan, tiles
 from protocols.plc.roles import SignalRole
 
-CHUNK: Final = 131_072
+CHUNK: Final = 1_048_576
 Sums = NDArray[np.int32]
 
 
