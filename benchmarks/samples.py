@@ -109,14 +109,14 @@ class Samples:
         return SampleBlock(self.time_ms, values, np.full(len(self), VALID, np.uint32))
 
 
-def line(rows: int, seed: int = 1) -> Samples:
-    """`rows` samples of one line, a second apart."""
+def line(rows: int, seed: int = 1, stop_every_s: int = 600) -> Samples:
+    """`rows` samples of one line, a second apart, that runs for about `stop_every_s` between its stops."""
     rng = np.random.default_rng(seed)
     gap = (1000 + rng.integers(-9, 10, rows)).astype(np.uint16)
     state = np.full(rows, State.EXECUTE, np.uint8)
     at = 0
     while True:
-        at += int(rng.exponential(600)) + 1
+        at += int(rng.exponential(stop_every_s)) + 1
         length = int(rng.exponential(40 if rng.random() < 0.9 else 900)) + 2
         if at >= rows:
             break

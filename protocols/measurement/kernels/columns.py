@@ -25,23 +25,20 @@ U16 = NDArray[np.uint16]
 Counts: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
 
 TILE: Final = 512
-FEW: Final = 4
-"""Rows that are looked at one by one rather than halved."""
+_FEW: Final = 16
 WIDE_ROWS: Final = BUSY_ROWS
 """Rows of the scratch arrays in which rows are made wide again."""
 
 
 @part
-def gap_bounds(gap_ms: U16) -> tuple[int, int, int]:
-    """(least, greatest, sum) of a tile's gaps."""
+def gap_bounds(gap_ms: U16) -> tuple[int, int]:
+    """(least, greatest) of a tile's gaps."""
     least = np.uint16(65_535)
     greatest = np.uint16(0)
-    total = np.uint32(0)
     for i in range(gap_ms.shape[0]):
         least = np.uint16(min(least, gap_ms[i]))
         greatest = np.uint16(max(greatest, gap_ms[i]))
-        total = np.uint32(total + gap_ms[i])
-    return int(least), int(greatest), int(total)
+    return int(least), int(greatest)
 
 
 @part
@@ -70,7 +67,7 @@ def held_until(state: U8, like: int) -> int:
     if is_constant(state, like):
         return size
     first = 0
-    while size - first > 8:  # the first other state lies in [first, size)
+    while size - first > _FEW:  # the first other state lies in [first, size)
         middle = (first + size) // 2
         if is_constant(state[first:middle], like):
             first = middle
@@ -100,16 +97,16 @@ def greatest_step_32(counts: Counts, before: Counts) -> int:
 
 
 @part
-def tile_ms(first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limits: I64, counters: I64) -> int:
-    """The length in ms of the rows [first, end) of one state if they are quiet; -1 if one may not be."""
-    least, greatest, total = gap_bounds(gap_ms[first:end])
+def is_sound(first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limits: I64, counters: I64) -> bool:
+    """Whether gaps and steps of the rows [first, end) are quiet, whatever their states are."""
+    least, greatest = gap_bounds(gap_ms[first:end])
     if greatest > limits[k.STALENESS_MS]:
-        return -1
+        return False
     allowed = step_limit(least, limits[k.MAX_PER_HOUR])
     ambiguous = step_limit(greatest, limits[k.MAX_PER_HOUR])
     for c in range(lanes):
         if 0 < counters[c, k.MODULUS] <= ambiguous:
-            return -1
+            return False
         row = counts[c]
         if counts.itemsize == 2:
             step = greatest_step_16(row[first:end], row[first - 1 : end - 1])
@@ -119,22 +116,8 @@ def tile_ms(first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limit
             span = 1 << 32
         # Steps that together are less than the span, and end above where they began, never went past it.
         if step > allowed or step * (end - first) >= span or row[end - 1] < row[first - 1]:
-            return -1
-    return int(total)
-
-
-@part
-def quiet_rows(
-    first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limits: I64, counters: I64
-) -> tuple[int, int]:
-    """(rows, their length in ms) of [first, end) that are quiet from `first` on, one by one."""
-    total = 0
-    for i in range(first, end):
-        length = tile_ms(i, i + 1, gap_ms, counts, lanes, limits, counters)
-        if length < 0:
-            return i - first, total
-        total += length
-    return end - first, total
+            return False
+    return True
 
 
 @part
@@ -142,7 +125,6 @@ def pass_by(
     first: int,
     end: int,
     before_ms: int,
-    end_ms: int,
     gap_ms: U16,
     counts: Counts,
     counters: I64,
@@ -150,41 +132,39 @@ def pass_by(
     deltas: I64,
     delta_rows: int,
 ) -> int:
-    """Lets quiet rows [first, end) go by, the last of which is at `end_ms`: delta rows then, carry as `scan`'s."""
+    """Lets quiet rows [first, end) go by, the row before them being at `before_ms`: delta rows then, carry as
+    `scan`'s."""
     lanes = counters.shape[0]
-    cell_ms = int(counters[0, k.CELL_MS]) if lanes > 0 else 0
+    cell_ms = int(counters[0, k.CELL_MS]) if lanes > 0 else k.NEVER
     i = first
     at_ms = before_ms
-    cell_end_ms = at_ms - cell_ms
+    cell_end_ms = at_ms - 2 * cell_ms
     guess = 0
-    while i < end and lanes > 0:
+    while i < end:
         first_ms = at_ms + int(gap_ms[i])
         cell_end_ms += cell_ms
         if not cell_end_ms - cell_ms < first_ms <= cell_end_ms:
             cell_end_ms = first_ms + (-first_ms) % cell_ms
         begin = i
-        if end_ms <= cell_end_ms:
-            i = end
-            at_ms = end_ms
-        else:
-            # The cell holds about as many rows as the one before; the first, as many as its first gap says.
-            if guess == 0:
-                guess = (cell_end_ms - at_ms) // max(1, int(gap_ms[i]))
-            i = min(end, i + guess)
-            at_ms += span_ms(gap_ms[begin:i])
-            while at_ms > cell_end_ms:
-                i -= 1
-                at_ms -= int(gap_ms[i])
-            while at_ms + int(gap_ms[i]) <= cell_end_ms:
-                at_ms += int(gap_ms[i])
-                i += 1
-            guess = i - begin
+        # The cell holds about as many rows as the one before; the first, as many as its first gap says.
+        if guess == 0:
+            guess = (cell_end_ms - at_ms) // max(1, int(gap_ms[i]))
+        i = min(end, i + guess)
+        at_ms += span_ms(gap_ms[begin:i])
+        while at_ms > cell_end_ms:
+            i -= 1
+            at_ms -= int(gap_ms[i])
+        while i < end and at_ms + int(gap_ms[i]) <= cell_end_ms:
+            at_ms += int(gap_ms[i])
+            i += 1
+        guess = i - begin
         for c in range(lanes):
             row = counts[c]
             pieces = int(row[i - 1]) - int(row[begin - 1])
             if pieces != 0:
                 base = k.CARRY + k.LANE * c
                 delta_rows = book(counters[c, k.ROLE], cell_end_ms, base, at_ms, pieces, carry, deltas, delta_rows)
+    end_ms = at_ms
     for c in range(lanes):
         base = k.CARRY + k.LANE * c
         carry[base + k.LANE_LAST] = int(counts[c, end - 1])
@@ -242,6 +222,8 @@ def scan_columns(
     now = before_ms
     first = 0
     busy = 1
+    sound = 0  # gaps and steps of the rows before this one are quiet
+    doubtful = 0  # one of the rows before this one is not
     while first < rows:
         end = min(rows, first + busy)
         for i in range(first, end):
@@ -278,32 +260,24 @@ def scan_columns(
         for c in range(lanes):
             if carry[k.CARRY + k.LANE * c + k.LANE_LAST] != int(counts[c, first - 1]):
                 as_read = False  # a high-water mark holds
-        doubtful = first  # a row before this one is not quiet
         while as_read and first < rows:
-            held = 0
-            if doubtful <= first:
-                end = min(rows, first + TILE)
-                held = held_until(state[first:end], state[first - 1])
-                as_read = held == end - first
-            else:
-                held = (doubtful - first) // 2
-            end = first + held
-            length = 0
-            if held > FEW or doubtful <= first:
-                length = tile_ms(first, end, gap_ms, counts, lanes, limits, counters) if held > 0 else 0
-                if length < 0:
-                    as_read = True
+            if sound <= first:
+                # Gaps and steps are looked at by whole tiles, whatever the state does; a tile in which one is not
+                # quiet is halved until that row is found.
+                end = min(rows, first + TILE) if doubtful <= first else first + (doubtful - first + 1) // 2
+                if is_sound(first, end, gap_ms, counts, lanes, limits, counters):
+                    sound = end
+                else:
                     doubtful = end
+                    as_read = end - first > 1
                     continue
-            else:
-                quiet, length = quiet_rows(first, doubtful, gap_ms, counts, lanes, limits, counters)
-                end = first + quiet
-                as_read = False
+            end = first + held_until(state[first:sound], state[first - 1])
+            as_read = end == sound
             if end > first:
-                busy = 1
-                delta_rows = pass_by(first, end, now, now + length, gap_ms, counts, counters, carry, deltas, delta_rows)
-                now += length
+                delta_rows = pass_by(first, end, now, gap_ms, counts, counters, carry, deltas, delta_rows)
+                now = carry[k.LAST_MS]
                 first = end
+                busy = 1
     close_rows(counters, carry)
     return run_rows, delta_rows, event_rows, now
 
