@@ -248,3 +248,14 @@ def test_lines_of_keys_are_found() -> None:
     assert ("b", 0, "fake") not in where
     assert where[("b", 0, "c", "k")] == 9
     assert where[("b", 1, "c", "q")] == 12
+
+
+def test_the_kernels_can_be_left_uncompiled(tmp_path: Path) -> None:
+    path = factory.write(tmp_path, factory.opcua())
+    assert load(path).jit
+    text = path.read_text("utf-8")
+    path.write_text(text + '\n[kernel]\njit = "off"\n', "utf-8")
+    assert not load(path).jit
+    path.write_text(text + "\n[kernel]\njit = false\n", "utf-8")
+    with pytest.raises(ConfigurationError):
+        load(path)

@@ -59,7 +59,10 @@ def add_windows(
     edge_ms = first_ms + window_ms
     for d in range(delta_rows):
         time_ms = deltas[d, 0]
-        if not edge_ms - window_ms < time_ms <= edge_ms:
+        if edge_ms < time_ms <= edge_ms + window_ms:  # mostly the same window or the next: no division
+            window += 1
+            edge_ms += window_ms
+        elif not edge_ms - window_ms < time_ms <= edge_ms:
             window = max(0, (time_ms - 1 - first_ms) // window_ms)
             edge_ms = first_ms + (window + 1) * window_ms
         for c in range(counters.shape[0]):
