@@ -1,7 +1,7 @@
 """`linetally-verify`: the offline verdict on a bundle, for a committee member's terminal.
 
 Decides how a verdict reads. The verification itself is `protocols.evidence.verify`; this file imports nothing else of
-the hub, no network and no database, so that `pip install 'linetally[verify]'` is all it needs.
+the hub, no network and no database, so that `pip install '.[verify]'` is all it needs.
 
 Exit codes: 0 the bundle passes, 1 it fails, 2 the command was used wrongly (no such file, no usable policy).
 """

@@ -56,7 +56,7 @@ README: Final = """\
 This bundle is evidence of a production line's output, made by linetally.
 
 To verify it on any computer, without a network:
-  1. pip install 'linetally[verify]'
+  1. pip install '.[verify]' in linetally's source, which you have from where you trust it
   2. get the scheme's policy file from the scheme itself, not from whoever gave you this bundle
   3. linetally-verify THIS-FILE.zip --policy POLICY-FILE
 """
