@@ -95,7 +95,7 @@ def test_the_overview_moves_and_puts_the_worst_first(local: tuple[Plant, str], b
         expect(good).not_to_have_text(first)
         expect(page.locator('[data-line="filling"] .state')).to_have_text("生產中")
         expect(page.locator('[data-line="packing"] .note')).to_be_visible()
-        assert page.locator(".card").last.get_attribute("data-line") == "filling"
+        expect(page.locator(".card").last).to_have_attribute("data-line", "filling")
         assert not complaints
 
 
