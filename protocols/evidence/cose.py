@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NewType
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -40,8 +41,10 @@ _ED25519: Final = -19  # RFC 9864: fully specified, so that no key parameter cho
 _ALG, _KID, _CLAIMS, _TYPE = 1, 4, 15, 16
 _ISSUER, _SUBJECT = 1, 2
 _MAX_PROTECTED: Final = 2_048
+_KEPT: Final = 4_096
 _HEAD: Final = b"\xd2\x84"
 _EMPTY_MAP: Final = 0xA0
+_SIGNATURE1: Final = b"\x84\x6aSignature1"  # an array of four, and its first item
 
 
 def thumbprint(public_key: bytes) -> bytes:
@@ -49,8 +52,9 @@ def thumbprint(public_key: bytes) -> bytes:
     return hashlib.sha256(canonical.encode({1: 1, -1: 6, -2: public_key})).digest()
 
 
+@lru_cache(maxsize=_KEPT)
 def key_id(public_key: bytes) -> Kid:
-    """The kid of a raw public key (32 bytes)."""
+    """The kid of a raw public key (32 bytes). Results are kept, as those of the headers: few keys sign very often."""
     return Kid(thumbprint(public_key)[:KID_LENGTH])
 
 
@@ -136,7 +140,7 @@ def item_length(data: bytes, offset: int) -> int:
 
 def sig_structure(protected: bytes, payload: bytes) -> bytes:
     """The bytes that are signed: ["Signature1", protected, h'', payload] (RFC 9052 section 4.4)."""
-    return canonical.encode(["Signature1", protected, b"", payload])
+    return _SIGNATURE1 + canonical.encode(protected) + b"\x40" + canonical.encode(payload)
 
 
 def _protected_header(kid: Kid, issuer: str, subject: str, content_type: str) -> bytes:
@@ -147,6 +151,7 @@ def _protected_header(kid: Kid, issuer: str, subject: str, content_type: str) ->
     )
 
 
+@lru_cache(maxsize=_KEPT)
 def _parse_protected(protected: bytes) -> tuple[Kid, str, str, str]:
     header: Any = canonical.decode(protected, _MAX_PROTECTED)
     # Exactly these keys: an unknown header parameter may change what a message means (RFC 9052 section 3, crit).
