@@ -41,6 +41,9 @@ from protocols.measurement.account import ACCOUNT_FIELDS
 HEAD: Final = "0001"
 """The newest migration."""
 
+HOURLY_KEYS: Final = ("business_day", "shift_name", "product", "order_name")
+"""Columns of `window` that keep its sums apart in `hourly`, besides line, hour and configuration."""
+
 metadata: Final = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -109,6 +112,9 @@ line = Table(
     _text("name"),
     _text("timezone"),
     Column("simulated", Boolean, nullable=False, default=False),
+    Column("site", Text, nullable=False, default=""),  # IEC 62264: where it stands in its enterprise; "" not told
+    Column("area", Text, nullable=False, default=""),  # within its site
+    _references("part_of", "line.id", nullable=True),  # of a machine that is measured apart: the line it stands in
 )
 
 gateway = Table(
@@ -279,11 +285,13 @@ amendment = Table(  # one row for each change: what stood, what stands now, who 
     Index(None, "line_id", "start_ms"),
 )
 
-hourly = Table(
+hourly = Table(  # sums of the windows that began within a UTC hour, apart by all that a roll-up may ask for
     "hourly",
     metadata,
     Column("line_id", Text, primary_key=True),
-    Column("hour_ms", BigInteger, primary_key=True, autoincrement=False),  # the UTC hour in which windows began
+    Column("hour_ms", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, Text, primary_key=True) for name in HOURLY_KEYS),
+    Column("configuration_hash", LargeBinary(32), primary_key=True),
     *_account(),
 )
 

@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -78,7 +78,12 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`simulated`: its numbers come from a model of a plant, and every page and report says so."""
+    """`simulated`: its numbers come from a model of a plant, and every page and report says so.
+
+    `site`, `area`: where it stands in its enterprise (IEC 62264), by name; "" where nobody told. `part_of`: of a
+    machine that is measured apart, the line in which it stands; what it makes is then in that line's sums, not beside
+    them.
+    """
 
     id: str
     enterprise_id: str
@@ -86,6 +91,9 @@ class Line:
     name: str
     timezone: str
     simulated: bool = False
+    site: str = ""
+    area: str = ""
+    part_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +221,41 @@ class Registry:
             ZoneInfo(line.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise Refused("bad-value", f"{line.timezone!r} is no time zone: write one like Asia/Hong_Kong") from None
+        self._check_place(line)
         self._add(db.line, line, line.name)
+
+    def place_line(
+        self, line_id: str, site: str | None = None, area: str | None = None, part_of: str | None = None
+    ) -> Line:
+        """Tells where a line stands; None leaves that as it is, "" takes it away. Past figures move with it."""
+        line = self._need(self.line(line_id), "line", line_id, [each.id for each in self.lines()])
+        line = replace(
+            line,
+            site=line.site if site is None else site,
+            area=line.area if area is None else area,
+            part_of=line.part_of if part_of is None else part_of or None,
+        )
+        self._check_place(line)
+        with self._engine.begin() as connection:
+            connection.execute(
+                db.line.update().where(db.line.c.id == line_id)
+                .values(site=line.site, area=line.area, part_of=line.part_of)
+            )  # fmt: skip
+        return line
+
+    def _check_place(self, line: Line) -> None:
+        for what, name in (("site", line.site), ("area", line.area)):
+            if len(name) > MAX_NAME or not name.isprintable() or name != name.strip():
+                raise Refused("bad-value", f"the name of the {what} has at most {MAX_NAME} printable characters")
+        if line.area and not line.site:
+            raise Refused("bad-value", "an area lies in a site: name the site too")
+        if line.part_of is not None:
+            whole = self._need(self.line(line.part_of), "line", line.part_of, [each.id for each in self.lines()])
+            if whole.enterprise_id != line.enterprise_id:
+                raise Refused("other-enterprise", f"line {whole.id} is of enterprise {whole.enterprise_id}")
+            machines = [each.id for each in self.lines() if each.part_of == line.id]
+            if whole.part_of is not None or whole.id == line.id or machines:
+                raise Refused("bad-value", "a machine is part of a line, and a line is part of nothing")
 
     # ------------------------------------------------------------ tokens of the API
 

@@ -57,14 +57,26 @@ def add_parsers(subparsers: Any, common: argparse.ArgumentParser) -> None:
     line = _group(subparsers, "line", "the production lines that may be measured")
     _list(line, common, list_lines)
     add = _add(
-        line, common, add_line, "linetally-hub line add filling --enterprise acme --project P-7 --name 'Filling line 3'"
-    )
+        line, common, add_line,
+        "linetally-hub line add filling --enterprise acme --project P-7 --name 'Filling line 3' --site 'Tai Po' "
+        "--area 'Hall 2'",
+    )  # fmt: skip
     add.add_argument("id", help="the id that the gateway's configuration uses")
     add.add_argument("--enterprise", required=True)
     add.add_argument("--project")
     add.add_argument("--name", required=True)
     add.add_argument("--timezone", default="Asia/Hong_Kong", help="default: %(default)s")
     add.add_argument("--simulated", action="store_true", help="its numbers come from a model; every page says so")
+    _place_options(add)
+    place = line.add_parser(
+        "place", parents=[common], help="tell where a line stands",
+        description="Sets the site and area of a line that is there already, or the line that a machine is part of. "
+        "Roll-ups by site and area follow at once, also for the past. An empty name takes one away.",
+        epilog="example: linetally-hub line place filling --site 'Tai Po' --area 'Hall 2'",
+    )  # fmt: skip
+    place.add_argument("id")
+    _place_options(place)
+    place.set_defaults(run=place_line)
 
     token = subparsers.add_parser(
         "token", parents=[common], help="make a token for the API",
@@ -77,6 +89,12 @@ def add_parsers(subparsers: Any, common: argparse.ArgumentParser) -> None:
     token.add_argument("--enterprise", action="append", default=[], help="only these enterprises; may be repeated")
     token.add_argument("--days", type=int, default=90, help="until it expires; default: %(default)s")
     token.set_defaults(run=make_token)
+
+
+def _place_options(parser: Any) -> None:
+    parser.add_argument("--site", help="the site where it stands")
+    parser.add_argument("--area", help="the area of the site")
+    parser.add_argument("--part-of", metavar="LINE", help="it is a machine of this line, measured apart")
 
 
 def _group(subparsers: Any, name: str, help_text: str) -> Any:
@@ -119,7 +137,7 @@ def list_projects(args: argparse.Namespace) -> int:
 def list_lines(args: argparse.Namespace) -> int:
     with opened(args) as (_, engine):
         rows = [asdict(each) for each in Registry(engine).lines()]
-    columns = ("id", "name", "enterprise_id", "project_id", "timezone")
+    columns = ("id", "name", "enterprise_id", "site", "area", "part_of", "project_id", "timezone")
     show_rows(rows, columns, args.json, "no lines yet: `linetally-hub line add`")
     return 0
 
@@ -149,8 +167,22 @@ def add_project(args: argparse.Namespace) -> int:
 
 
 def add_line(args: argparse.Namespace) -> int:
-    line = Line(args.id, args.enterprise, args.project, args.name, args.timezone, args.simulated)
+    line = Line(
+        args.id, args.enterprise, args.project, args.name, args.timezone, args.simulated, args.site or "",
+        args.area or "", args.part_of,
+    )  # fmt: skip
     return _enter(args, lambda registry: registry.add_line(line))
+
+
+def place_line(args: argparse.Namespace) -> int:
+    if args.site is None and args.area is None and args.part_of is None:
+        raise Refused("bad-value", "name at least one of --site, --area and --part-of")
+    with opened(args) as (_, engine):
+        line = Registry(engine).place_line(args.id, args.site, args.area, args.part_of)
+    where = ", ".join(filter(None, [line.site, line.area])) or "no site"
+    words = f"{line.id}: {where}" + (f"; a machine of {line.part_of}" if line.part_of else "")
+    show({"id": line.id, "site": line.site, "area": line.area, "part_of": line.part_of}, args.json, words)
+    return 0
 
 
 def make_token(args: argparse.Namespace) -> int:

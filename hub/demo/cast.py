@@ -62,9 +62,9 @@ PROJECTS: Final = (
     ),
 )
 LINES: Final = (
-    Line("filling", ENTERPRISE.id, PROJECTS[0].id, "Filling line", ZONE, simulated=True),
-    Line("packing", ENTERPRISE.id, PROJECTS[0].id, "Packing line", ZONE, simulated=True),
-    Line("moulding", ENTERPRISE.id, PROJECTS[1].id, "Injection moulding", ZONE, simulated=True),
+    Line("filling", ENTERPRISE.id, PROJECTS[0].id, "Filling line", ZONE, True, "Tai Po", "Bottling hall"),
+    Line("packing", ENTERPRISE.id, PROJECTS[0].id, "Packing line", ZONE, True, "Tai Po", "Packing hall"),
+    Line("moulding", ENTERPRISE.id, PROJECTS[1].id, "Injection moulding", ZONE, True, "Yuen Long", "Moulding"),
 )
 _PLAN_DAY: Final = "2026-06-22"
 _HUB: Final = """\

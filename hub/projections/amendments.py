@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, desc, select
+from sqlalchemy import Connection, Row, Select, delete, desc, select
 
 from hub import database as db
 from protocols.errors import Refused
@@ -83,22 +83,25 @@ def _amend_window(connection: Connection, index: int, kid: bytes, amendment: Ame
     account = TimeAccount.from_ints([found._mapping[name] for name in ACCOUNT_FIELDS])
     restated(account, amendment.kind, change.fields)  # as a check: the columns are moved by the difference
     version = int(found.version) + 1
-    _move(connection, amendment.line_id, change.start_ms, change.fields, {"version": version, "changed_index": index})
+    _move(connection, found, change.fields, {"version": version, "changed_index": index})
     return version
 
 
-def _move(
-    connection: Connection, line_id: str, start_ms: int, fields: Sequence[FieldChange], values: dict[str, int]
-) -> None:
-    """Adds (new - old) to a window's columns and to its hour's."""
+def _move(connection: Connection, window: Row[Any], fields: Sequence[FieldChange], values: dict[str, int]) -> None:
+    """Adds (new - old) to a window's columns and to its hour's. `window`: the row as it stands."""
     w, h = db.window.c, db.hourly.c
     names = [(ACCOUNT_FIELDS[index], new - old) for index, old, new in fields]
     connection.execute(
-        db.window.update().where(w.line_id == line_id, w.start_ms == start_ms)
+        db.window.update().where(w.line_id == window.line_id, w.start_ms == window.start_ms)
         .values(**{name: w[name] + by for name, by in names}, **values)
     )  # fmt: skip
     connection.execute(
-        db.hourly.update().where(h.line_id == line_id, h.hour_ms == start_ms - start_ms % HOUR_MS)
+        db.hourly.update()
+        .where(
+            h.line_id == window.line_id, h.hour_ms == window.start_ms - window.start_ms % HOUR_MS,
+            h.configuration_hash == window.configuration_hash,
+            *(h[name] == window._mapping[name] for name in db.HOURLY_KEYS),
+        )
         .values(**{name: h[name] + by for name, by in names})
     )  # fmt: skip
 
@@ -109,7 +112,7 @@ def undo(connection: Connection, leaves: Select[tuple[int]], index: int) -> None
     effective = select(db.amendment).where(a.leaf_index.in_(leaves), a.version > 0).order_by(desc(a.leaf_index))
     for row in connection.execute(effective).all():
         fields = [FieldChange(ACCOUNT_FIELDS.index(name), new, old) for name, old, new in row.change]
-        _move(
-            connection, row.line_id, row.start_ms, fields, {"version": row.version - 1, "changed_index": index}
-        )  # fmt: skip
+        w = db.window.c
+        at = connection.execute(select(db.window).where(w.line_id == row.line_id, w.start_ms == row.start_ms)).one()
+        _move(connection, at, fields, {"version": row.version - 1, "changed_index": index})
     connection.execute(delete(db.amendment).where(a.leaf_index.in_(leaves)))

@@ -231,11 +231,12 @@ class Index:
     def hours(self, line_ids: Sequence[str], from_ms: int, to_ms: int) -> list[HourTotal]:
         """The roll-up by UTC hour, of the hours that begin in [from_ms, to_ms)."""
         t = db.hourly.c
-        query = (
-            select(db.hourly).where(t.line_id.in_(line_ids), t.hour_ms >= from_ms, t.hour_ms < to_ms)
-            .order_by(t.line_id, t.hour_ms)
+        query: Select[*tuple[Any, ...]] = (
+            select(t.line_id, t.hour_ms, *(func.sum(t[name]) for name in ACCOUNT_FIELDS))
+            .where(t.line_id.in_(line_ids), t.hour_ms >= from_ms, t.hour_ms < to_ms)
+            .group_by(t.line_id, t.hour_ms).order_by(t.line_id, t.hour_ms)
         )  # fmt: skip
-        return [HourTotal(row.line_id, row.hour_ms, _account(row)) for row in self._all(query)]
+        return [HourTotal(row[0], row[1], TimeAccount.from_ints([*map(int, row[2:])])) for row in self._all(query)]
 
     def gaps(self, line_ids: Sequence[str], from_ms: int | None = None, to_ms: int | None = None) -> list[IndexedGap]:
         """Signed gaps that touch [from_ms, to_ms)."""

@@ -7,6 +7,7 @@ are taken back. What else a record becomes is decided in `projector`.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, select
@@ -18,6 +19,8 @@ from protocols.measurement.account import ACCOUNT_FIELDS, Window
 from protocols.measurement.revisions import FINAL
 
 HOUR_MS: Final = 3_600_000
+HOUR_KEY: Final = ("line_id", "hour_ms", *db.HOURLY_KEYS, "configuration_hash")
+"""The key of `hourly`."""
 _ROWS: Final = 500
 """Rows in one INSERT: SQLite allows 32,766 parameters a statement, and a row has some 35."""
 
@@ -32,7 +35,7 @@ class WindowRows:
         self._connection = connection
         self._ends: dict[str, int] = {}
         self._windows: list[dict[str, Any]] = []
-        self._hours: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0] * len(ACCOUNT_FIELDS))
+        self._hours: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(ACCOUNT_FIELDS))
 
     def add(self, index: int, line: LineStatement) -> None:
         fresh = line.windows
@@ -44,8 +47,9 @@ class WindowRows:
         self._ends[line.line_id] = max(self._end(line.line_id), fresh[-1].end_ms)
         for window in fresh:
             ints = window.account.as_ints()
-            self._windows.append(_row(index, line, window, ints))
-            total = self._hours[line.line_id, window.start_ms - window.start_ms % HOUR_MS]
+            row = _row(index, line, window, ints)
+            self._windows.append(row)
+            total = self._hours[hour_key(row)]
             for i, value in enumerate(ints):
                 total[i] += value
 
@@ -57,10 +61,10 @@ class WindowRows:
             insert = db.upsert(self._connection, db.hourly)
             added = {name: db.hourly.c[name] + insert.excluded[name] for name in ACCOUNT_FIELDS}
             self._connection.execute(
-                insert.on_conflict_do_update(index_elements=["line_id", "hour_ms"], set_=added),
+                insert.on_conflict_do_update(index_elements=list(HOUR_KEY), set_=added),
                 [
-                    {"line_id": line_id, "hour_ms": hour_ms, **dict(zip(ACCOUNT_FIELDS, total, strict=True))}
-                    for (line_id, hour_ms), total in self._hours.items()
+                    dict(zip((*HOUR_KEY, *ACCOUNT_FIELDS), (*key, *total), strict=True))
+                    for key, total in self._hours.items()
                 ],
             )
         self._windows.clear()
@@ -100,6 +104,11 @@ class WindowRows:
         return tuple(fresh)
 
 
+def hour_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The key in `hourly` of a row of `window`."""
+    return row["line_id"], row["start_ms"] - row["start_ms"] % HOUR_MS, *(row[name] for name in HOUR_KEY[2:])
+
+
 def _row(index: int, line: LineStatement, window: Window, ints: tuple[int, ...]) -> dict[str, Any]:
     day, _, shift_name = window.shift.rpartition("/")
     return {
@@ -130,12 +139,11 @@ def disown(connection: Connection, kid: bytes, first_invalid_index: int, index: 
     undo(connection, leaves, index)
     rows = connection.execute(select(t.line_id, t.start_ms).where(t.leaf_index.in_(leaves))).all()
     connection.execute(delete(db.window).where(t.leaf_index.in_(leaves)))
+    keys = [t[name] for name in HOUR_KEY[2:]]
+    sums = [func.sum(t[name]).label(name) for name in ACCOUNT_FIELDS]
     for line_id, hour_ms in {(row.line_id, row.start_ms - row.start_ms % HOUR_MS) for row in rows}:
         connection.execute(delete(db.hourly).where(h.line_id == line_id, h.hour_ms == hour_ms))
-        sums = [func.sum(t[name]).label(name) for name in ACCOUNT_FIELDS]
-        left = connection.execute(
-            select(*sums).where(t.line_id == line_id, t.start_ms >= hour_ms, t.start_ms < hour_ms + HOUR_MS)
-        ).one()
-        if left[0] is not None:
-            values = {name: int(value) for name, value in left._mapping.items()}
+        within = (t.line_id == line_id, t.start_ms >= hour_ms, t.start_ms < hour_ms + HOUR_MS)
+        for left in connection.execute(select(*keys, *sums).where(*within).group_by(*keys)).all():
+            values = dict(left._mapping) | {name: int(left._mapping[name]) for name in ACCOUNT_FIELDS}
             connection.execute(db.hourly.insert().values(line_id=line_id, hour_ms=hour_ms, **values))

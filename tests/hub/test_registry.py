@@ -83,3 +83,35 @@ def test_an_api_token_is_known_by_its_text_until_it_expires(registry: Registry, 
     assert registry.check_api_token(text, 1_000) is None
     assert registry.check_api_token(text + "x", 0) is None
     assert all(text.encode() not in file.read_bytes() for file in tmp_path.glob("hub.sqlite*"))
+
+
+def test_a_line_has_a_place_that_can_be_told_later(registry: Registry) -> None:
+    registry.add_line(Line("capper", "acme", None, "Capper", "UTC", site="Tai Po", area="Hall 2", part_of="filling"))
+    assert registry.line("filling") == Line("filling", "acme", "P-7", "Filling", "Asia/Hong_Kong")
+    placed = registry.place_line("filling", "Tai Po", "Hall 2")
+    assert registry.line("filling") == placed and (placed.site, placed.area) == ("Tai Po", "Hall 2")
+    assert registry.place_line("filling", area="").site == "Tai Po"
+    assert registry.place_line("capper", part_of="").part_of is None
+
+
+@pytest.mark.parametrize(
+    ("line_id", "told", "code"),
+    [
+        ("nobody", {"site": "Tai Po"}, "not-found"),
+        ("filling", {"area": "Hall 2"}, "bad-value"),
+        ("filling", {"site": "Tai\nPo"}, "bad-value"),
+        ("filling", {"site": "x" * 201}, "bad-value"),
+        ("filling", {"part_of": "filling"}, "bad-value"),
+        ("filling", {"part_of": "nobody"}, "not-found"),
+        ("filling", {"part_of": "alien"}, "other-enterprise"),
+        ("packing", {"part_of": "capper"}, "bad-value"),  # a machine has no machines
+        ("filling", {"part_of": "packing"}, "bad-value"),  # a line of machines is no machine
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(registry: Registry, line_id: str, told: dict[str, str], code: str) -> None:
+    registry.add_enterprise(Enterprise("zeta", "Zeta"))
+    registry.add_line(Line("alien", "zeta", None, "Alien", "UTC"))
+    registry.add_line(Line("capper", "acme", None, "Capper", "UTC", part_of="filling"))
+    with pytest.raises(Refused) as caught:
+        registry.place_line(line_id, **told)
+    assert caught.value.code == code
