@@ -24,10 +24,11 @@ import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 from protocols.errors import Malformed
 from protocols.evidence import cose
+from protocols.evidence.canonical import first_difference
 from protocols.evidence.cose import Kid
 
 ROOT_FILE: Final = "root.cbor-seq"
@@ -104,12 +105,19 @@ def write(parts: BundleParts, file: BinaryIO) -> None:
     contents |= {records_file(kid): records for kid, records in parts.chains.items()}
     contents |= {proof_file(kid, sequence): [data] for (kid, sequence), data in parts.proofs.items()}
     contents |= {name: [data] for name, data in parts.views.items()}
+    for name in contents:
+        _limit(name)  # raises for a view of another name
+    _write_archive(contents, file)
+
+
+def _write_archive(contents: Mapping[str, Iterable[bytes]], file: BinaryIO) -> dict[str, dict[str, Any]]:
+    """Write the files and, last, their manifest, which it gives."""
     manifest: dict[str, dict[str, Any]] = {}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(contents):
-            _limit(name)  # raises for a view of another name
             manifest[name] = _write_member(archive, name, contents[name])
         _write_member(archive, MANIFEST_FILE, [report_bytes({"files": manifest, "format": FORMAT})])
+    return manifest
 
 
 def _write_member(archive: zipfile.ZipFile, name: str, pieces: Iterable[bytes]) -> dict[str, Any]:
@@ -188,24 +196,68 @@ class Bundle:
             position += length
 
     def changed_files(self) -> list[str]:
-        """Files that differ from the manifest, are missing, or are not named in it. Raises Malformed."""
+        """Files that differ from the manifest, are missing, or are not named in it.
+
+        Raises Malformed, with the byte, where the ZIP around them is not the one that `write` gives: two programs
+        that unpack it could find different files.
+        """
         try:
             manifest = json.loads(self.read(MANIFEST_FILE))
             stated = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Malformed(f"{MANIFEST_FILE} does not parse") from error
-        found = {name: (member.size, self._sha256(member)) for name, member in self.members.items()}
-        del found[MANIFEST_FILE]
-        return sorted(name for name in stated.keys() | found.keys() if stated.get(name) != found.get(name))
+        again = _Comparison(self.file)
+        contents = {name: self._pieces(each) for name, each in self.members.items() if name != MANIFEST_FILE}
+        written = _write_archive(contents, cast(BinaryIO, again))
+        found = {name: (entry["bytes"], entry["sha256"]) for name, entry in written.items()}
+        changed = sorted(name for name in stated.keys() | found.keys() if stated.get(name) != found.get(name))
+        if not changed and (at := again.first_difference()) is not None:
+            raise Malformed("the ZIP is not written as bundles are", at)
+        return changed
 
-    def _sha256(self, member: Member) -> str:
-        digest, left = hashlib.sha256(), member.size
-        self.file.seek(member.offset)
-        while left:
-            piece = self.file.read(min(_CHUNK, left))
-            digest.update(piece)
-            left -= len(piece)
-        return digest.hexdigest()
+    def _pieces(self, member: Member) -> Iterator[bytes]:
+        for start in range(0, member.size, _CHUNK):
+            self.file.seek(member.offset + start)
+            yield self.file.read(min(_CHUNK, member.size - start))
+
+
+class _Comparison:
+    """A file to be written, which instead compares what it is given with a file that is there.
+
+    A ZIP's local header is written again when the size is known, in the same place: only the last one counts.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._at = self._end = 0
+        self._differing: dict[int, int] = {}  # where something was written, to the first byte that differs
+
+    def write(self, data: bytes) -> int:
+        self._file.seek(self._at)
+        there = self._file.read(len(data))
+        self._differing.pop(self._at, None)
+        if there != data:
+            self._differing[self._at] = self._at + first_difference(there, data)
+        self._at += len(data)
+        self._end = max(self._end, self._at)
+        return len(data)
+
+    def first_difference(self) -> int | None:
+        """The first byte in which the two files differ."""
+        if self._file.seek(0, 2) != self._end:
+            self._differing[self._end] = self._end
+        return min(self._differing.values(), default=None)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        assert whence == 0, "a ZIP that is written knows where it is"
+        self._at = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._at
+
+    def flush(self) -> None:
+        """Nothing is held back."""
 
 
 def read(file: BinaryIO) -> Bundle:
@@ -242,8 +294,10 @@ def read(file: BinaryIO) -> Bundle:
 
 def _data_offset(file: BinaryIO, info: zipfile.ZipInfo) -> int:
     """Where a member's bytes begin: the local header repeats the name, and has an extra field of its own length."""
-    file.seek(info.header_offset)
-    header = file.read(_LOCAL_HEADER.size)
+    header = b""
+    if info.header_offset >= 0:  # zipfile shifts offsets by what it takes for a file before the ZIP, also backwards
+        file.seek(info.header_offset)
+        header = file.read(_LOCAL_HEADER.size)
     if len(header) != _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
         raise Malformed(f"{info.filename} is not where the ZIP's directory says")
     *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import random
 import zipfile
@@ -87,6 +89,27 @@ def test_a_changed_file_is_named() -> None:
     changed = bytearray(BUNDLE)
     changed[BUNDLE.index(b"%PDF-1.7")] ^= 1
     assert read(io.BytesIO(bytes(changed))).changed_files() == ["report.pdf"]
+
+
+def test_every_bit_of_the_frame_counts() -> None:
+    """Headers and directory too: a ZIP that two programs unpack differently shows each reader what he likes."""
+    bundle = read(io.BytesIO(BUNDLE))
+    within = {at for each in bundle.members.values() for at in range(each.offset, each.offset + each.size)}
+    chance = random.Random(3)
+    for at in sorted(set(range(len(BUNDLE))) - within):
+        changed = bytearray(BUNDLE)
+        changed[at] ^= 1 << chance.randrange(8)
+        with contextlib.suppress(Malformed):
+            assert read(io.BytesIO(bytes(changed))).changed_files(), at
+    for padded in (b"#!/bin/sh\n" + BUNDLE, BUNDLE + b"\0", BUNDLE[:-2] + b"\1\0c"):
+        with pytest.raises(Malformed):
+            read(io.BytesIO(padded)).changed_files()
+
+
+def test_the_frame_is_the_same_whichever_python_writes_it() -> None:
+    parts = BundleParts({KID: [b"records"]}, [b"root"], {(KID, 0): b"proof"}, b"checkpoint", {})
+    found = hashlib.sha256(sample_bundle(parts)).hexdigest()
+    assert found == "e01c59c93dd7ce918d88b8057a605414e3745a1da655de63556b373ea3782190"
 
 
 def rezip(name: str = "report.pdf", data: bytes = b"x", method: int = zipfile.ZIP_STORED, times: int = 1) -> bytes:
