@@ -70,7 +70,7 @@ class LineMeter:
         )
         self._legal = self._tables[3]
         self._limits = _limits(configuration)
-        self._lanes = _lanes(configuration)
+        self._lanes = lanes(configuration)
         self._memory = k.fresh_carry(len(self._lanes))
         self._closed_ms = start_ms
         self._handed_ms = start_ms
@@ -363,7 +363,7 @@ def _limits(configuration: LineConfiguration) -> k.I64:
     return limits
 
 
-def _lanes(configuration: LineConfiguration) -> k.I64:
+def lanes(configuration: LineConfiguration) -> k.I64:
     """`counters` of the kernel. Every cut of a window lies on a grid of `cell`: shifts begin on whole minutes, and no
     zone has been off UTC by less since 1972."""
     cell = gcd(configuration.window_ms, _MINUTE_MS)
