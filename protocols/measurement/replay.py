@@ -40,10 +40,10 @@ _COUNTS: Final = 2**61  # as kernels.scan: a difference of two numbers below it 
 
 @dataclass(frozen=True, slots=True)
 class RawRows:
-    """One line's rows over (start_ms, end_ms].
+    """One line's rows from `start_ms` to `end_ms`, both included: a row at an edge lies on the side on which it came.
 
-    `carry`: what the meter remembered when all rows up to `start_ms` were pushed and none after it (`LineMeter.carry`
-    without "ended", "handed_ms" and "live"); None: a fresh meter began at `start_ms`.
+    `carry`: what the meter remembered before the first of them (`LineMeter.carry` without "ended", "handed_ms" and
+    "live"); None: a fresh meter began at `start_ms`.
     """
 
     start_ms: int
@@ -126,8 +126,7 @@ class _Run:
     def measure(self, out: Replayed) -> None:
         self._meter.push(joined(self.blocks))
         self.blocks.clear()
-        # The rows up to the end decide the last millisecond before it and the one after it.
-        closed = self._meter.advance(self.end_ms + 1)
+        closed = self._meter.advance(self.end_ms)  # a row at the very end may still come with the next chunk
         out.windows += [window for window in closed if window.start_ms >= self.start_ms]
 
     def end(self, out: Replayed) -> None:
@@ -159,7 +158,7 @@ def remembered(configuration: LineConfiguration, carry: Mapping[str, Any], at_ms
     Raises Malformed for a memory that no meter leaves.
     """
     meter = LineMeter(configuration, at_ms, checked_carry(configuration, carry, at_ms))
-    meter.advance(at_ms + 1)
+    meter.advance(at_ms)
     return _normal(configuration, meter.carry())
 
 
