@@ -22,10 +22,15 @@ from protocols.plc.roles import SignalRole
 from protocols.plc.sample import SampleBlock
 
 U16 = NDArray[np.uint16]
+U64 = NDArray[np.uint64]
 Counts: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
 
 TILE: Final = 512
-_FEW: Final = 16
+_EACH_BYTE: Final = np.uint64(0x0101010101010101)
+_PRODUCING: Final = 1
+_R_STATE: Final = int(SignalRole.STATE)
+_R_MODE: Final = int(SignalRole.MODE)
+_R_ORDER: Final = int(SignalRole.ORDER)
 WIDE_ROWS: Final = BUSY_ROWS
 """Rows of the scratch arrays in which rows are made wide again."""
 
@@ -61,21 +66,36 @@ def is_constant(state: U8, like: int) -> bool:
 
 
 @part
-def held_until(state: U8, like: int) -> int:
+def first_other(state: U8, like: int) -> int:
     """How many of the first states are `like`."""
-    size = len(state)
-    if is_constant(state, like):
-        return size
-    first = 0
-    while size - first > _FEW:  # the first other state lies in [first, size)
-        middle = (first + size) // 2
-        if is_constant(state[first:middle], like):
-            first = middle
-        else:
-            size = middle
-    while state[first] == like:
-        first += 1
-    return first
+    for i in range(state.shape[0]):
+        if state[i] != like:
+            return i
+    return len(state)
+
+
+@part
+def first_other_word(words: U64, like: int) -> int:
+    """How many of the first words hold `like` in each of their bytes."""
+    wanted = np.uint64(like) * _EACH_BYTE
+    for i in range(words.shape[0]):
+        if words[i] != wanted:
+            return i
+    return len(words)
+
+
+@part
+def held_until(state: U8, words: U64, first: int, end: int, like: int) -> int:
+    """The first row of [first, end) whose state is not `like`; `end` if there is none. words: `state`, eight a word."""
+    if end - first == TILE and is_constant(state[first:end], like):
+        return end
+    whole = min(end, (first + 7) // 8 * 8)
+    at = first + first_other(state[first:whole], like)
+    if at < whole:
+        return at
+    word = whole // 8
+    at = max(whole, (word + first_other_word(words[word : end // 8], like)) * 8)
+    return at + first_other(state[at:end], like)
 
 
 @part
@@ -173,6 +193,50 @@ def pass_by(
     return delta_rows
 
 
+@part
+def change_states(
+    first: int,
+    end: int,
+    before_ms: int,
+    gap_ms: U16,
+    state: U8,
+    words: U64,
+    image: I64,
+    mask: int,
+    raw_states: I64,
+    states: U8,
+    categories: U8,
+    legal: U8,
+    production_modes: I64,
+    limits: I64,
+    carry: I64,
+    runs: I64,
+    run_rows: int,
+    events: I64,
+    event_rows: int,
+) -> tuple[int, int]:
+    """Runs and moves of rows [first, end) in which nothing but the state does anything, the row before them being at
+    `before_ms`: as `scan` would write them."""
+    order_known = mask >> _R_ORDER & 1 == 1
+    no_order = order_known and image[_R_ORDER] == 0
+    mode_known = mask >> _R_MODE & 1 == 1
+    mode = k.mode_of(image[_R_MODE] if mode_known else 0, mode_known, limits[k.HAS_MODE], production_modes)
+    now = before_ms
+    i = first
+    while True:
+        at = held_until(state, words, i, end, state[i - 1])
+        if at == end:
+            return run_rows, event_rows
+        now += span_ms(gap_ms[i : at + 1])
+        told = k.state_of(int(state[at]), raw_states, states)
+        category = k.categorise(told, k.order_column(no_order, carry), order_known, mode, categories)
+        if category == _PRODUCING:
+            carry[k.MADE_PRODUCT] = carry[k.PRODUCT]
+        if told != carry[k.STATE] or category != carry[k.CATEGORY]:
+            run_rows, event_rows = k.begin(now, told, category, legal, carry, runs, run_rows, events, event_rows)
+        i = at + 1
+
+
 @kernel
 def scan_columns(
     before_ms: int,
@@ -218,6 +282,8 @@ def scan_columns(
     for c in range(lanes):
         if counters[c, k.CELL_MS] != counters[0, k.CELL_MS] or mask >> counters[c, k.COLUMN] & 1 == 0:
             uniform = False
+    words = state[: rows // 8 * 8].view(np.uint64)
+    by_state = limits[k.KIND] == k.BY_STATE and status == _R_STATE and mask >> _R_STATE & 1 == 1
     close_rows(counters, carry)
     now = before_ms
     first = 0
@@ -271,8 +337,15 @@ def scan_columns(
                     doubtful = end
                     as_read = end - first > 1
                     continue
-            end = first + held_until(state[first:sound], state[first - 1])
-            as_read = end == sound
+            end = sound
+            if by_state:
+                run_rows, event_rows = change_states(
+                    first, end, now, gap_ms, state, words, image, mask, raw_states, states, categories, legal,
+                    production_modes, limits, carry, runs, run_rows, events, event_rows,
+                )  # fmt: skip
+            else:
+                end = held_until(state, words, first, sound, state[first - 1])
+                as_read = end == sound
             if end > first:
                 delta_rows = pass_by(first, end, now, gap_ms, counts, counters, carry, deltas, delta_rows)
                 now = carry[k.LAST_MS]

@@ -227,6 +227,38 @@ def categorise(state: int, column: int, order_known: bool, mode: int, categories
     return _OTHER_MODE if mode == 1 else category
 
 
+@part
+def state_of(raw_state: int, raw_states: I64, states: U8) -> int:
+    """The state that a value stands for; UNDEFINED where none is told."""
+    at = 0  # step by step: a few are listed, and those that come most are low
+    while at < raw_states.shape[0] and raw_states[at] < raw_state:
+        at += 1
+    if at < raw_states.shape[0] and raw_states[at] == raw_state:
+        return int(states[at])
+    return _UNDEFINED
+
+
+@part
+def mode_of(value: int, known: bool, has_mode: int, production_modes: I64) -> int:
+    """0 production, 1 another mode, 2 not known. A line without a mode is always in production."""
+    if has_mode != 1:
+        return 0
+    if not known:
+        return 2
+    for m in range(production_modes.shape[0]):
+        if value == production_modes[m]:
+            return 0
+    return 1
+
+
+@part
+def order_column(no_order: bool, carry: I64) -> int:
+    """The column of `categories` that holds now: 0 an order, 1 none, 2 another product than the last one made."""
+    if no_order:
+        return 1
+    return 2 if carry[PRODUCT] != carry[MADE_PRODUCT] and carry[MADE_PRODUCT] != NO_PRODUCT else 0
+
+
 @kernel
 def scan(
     time_ms: I64,
@@ -352,12 +384,7 @@ def scan(
         kind = limits[KIND]
         if kind == BY_STATE:
             if mask >> _R_STATE & 1:
-                raw_state = values[i, _R_STATE]
-                at = 0  # step by step: a few are listed, and those that come most are low
-                while at < raw_states.shape[0] and raw_states[at] < raw_state:
-                    at += 1
-                if at < raw_states.shape[0] and raw_states[at] == raw_state:
-                    state = int(states[at])
+                state = state_of(values[i, _R_STATE], raw_states, states)
         elif kind == BY_RUNNING:
             if mask >> _R_RUNNING & 1:
                 state = _EXECUTE if values[i, _R_RUNNING] != 0 else halted
@@ -387,17 +414,9 @@ def scan(
 
         # The category.
         order_known = mask >> _R_ORDER & 1 == 1
-        column = 1 if order_known and values[i, _R_ORDER] == 0 else 0
-        if column == 0 and carry[PRODUCT] != carry[MADE_PRODUCT] and carry[MADE_PRODUCT] != NO_PRODUCT:
-            column = 2
-        mode = 0
-        if limits[HAS_MODE] == 1:
-            mode = 2
-            if mask >> _R_MODE & 1:
-                mode = 1
-                for m in range(production_modes.shape[0]):
-                    if values[i, _R_MODE] == production_modes[m]:
-                        mode = 0
+        column = order_column(order_known and values[i, _R_ORDER] == 0, carry)
+        known = mask >> _R_MODE & 1 == 1
+        mode = mode_of(values[i, _R_MODE] if known else 0, known, limits[HAS_MODE], production_modes)
         category = categorise(state, column, order_known, mode, categories)
         carry[DEADLINE_MS] = deadline_ms
         if deadline_ms != NEVER:
