@@ -6,11 +6,13 @@ Does not decide what the values mean; that is `record` and `cose`.
 The model: null, booleans, 64-bit integers (-2^64 .. 2^64-1), byte strings, UTF-8 text, arrays, and maps whose
 keys are integers or text. No float, no tag, no other simple value, nothing of indefinite length. With these
 left out, a value has exactly one encoding, and `encode(decode(data)) == data` is checked rather than assumed.
+Raw samples alone, which are never part of a record, may also hold `TypedArray`s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, NoReturn
 
@@ -25,7 +27,7 @@ _INT_MIN: Final = -(2**64)
 _INT_MAX: Final = 2**64 - 1
 _ONLY_INTS: Final = frozenset({int})
 _FALSE, _TRUE, _NULL = b"\xf4", b"\xf5", b"\xf6"
-_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP = range(6)  # major types, RFC 8949 section 3.1
+_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)  # major types, RFC 8949 section 3.1
 _KEPT_INTS: Final = 1 << 16
 
 # cbor2 turns these tags into objects (dates, patterns, shared references...) before a tag hook sees them. Each is
@@ -33,6 +35,21 @@ _KEPT_INTS: Final = 1 << 16
 _BUILT_IN_TAGS: Final = (
     *range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799,
 )  # fmt: skip
+
+TYPED_ARRAY_BYTES: Final = {64: 1, 69: 2, 70: 4, 71: 8}
+"""RFC 8746 section 2: the tags of arrays of unsigned integers, little endian, and the bytes of an element."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypedArray:
+    """An RFC 8746 typed array. `tag`: a key of `TYPED_ARRAY_BYTES`; `data`: whole elements."""
+
+    tag: int
+    data: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.data) % TYPED_ARRAY_BYTES[self.tag]:
+            raise Malformed(f"a typed array of {len(self.data)} bytes does not hold whole elements")
 
 
 def encode(value: object) -> bytes:
@@ -52,10 +69,10 @@ def encode(value: object) -> bytes:
     return b"".join(parts)
 
 
-def decode(data: bytes, max_bytes: int) -> Any:
+def decode(data: bytes, max_bytes: int, *, typed_arrays: bool = False) -> Any:
     """The value whose canonical encoding `data` is. Arrays come back as lists.
 
-    Raises Malformed if `data` is longer than `max_bytes`, does not parse, has something after its end, is outside
+    `typed_arrays`: whether it may hold any. Raises Malformed if `data` is longer than `max_bytes`, does not parse, has something after its end, is outside
     the model, or is any other encoding of the same value.
     """
     if len(data) > max_bytes:
@@ -63,7 +80,7 @@ def decode(data: bytes, max_bytes: int) -> Any:
     try:
         value = cbor2.loads(
             data,
-            tag_hook=_refuse_tag,
+            tag_hook=_typed_array if typed_arrays else _refuse_tag,
             semantic_decoders=_REFUSED_TAGS,
             max_depth=MAX_DEPTH + 1,
             allow_indefinite=False,
@@ -115,6 +132,8 @@ def _write(value: object, parts: list[bytes], depth: int) -> None:
                 _write(item, parts, depth - 1)
     elif isinstance(value, Mapping):
         _write_map(value, parts, depth)
+    elif isinstance(value, TypedArray):
+        parts += (_head(_TAG, value.tag), _head(_BYTES, len(value.data)), value.data)
     else:
         raise Malformed(f"a {kind.__name__} cannot be signed")
 
@@ -163,6 +182,12 @@ _INT_BYTES: Final = _IntBytes()
 
 def _refuse_tag(*_: object) -> NoReturn:
     raise Malformed("a CBOR tag where none is allowed")
+
+
+def _typed_array(tag: cbor2.CBORTag, *_: object) -> TypedArray:
+    if tag.tag not in TYPED_ARRAY_BYTES or type(tag.value) is not bytes:
+        _refuse_tag()
+    return TypedArray(tag.tag, tag.value)
 
 
 _REFUSED_TAGS: Final[dict[int, Callable[..., NoReturn]]] = dict.fromkeys(_BUILT_IN_TAGS, _refuse_tag)
