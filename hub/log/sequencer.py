@@ -30,6 +30,7 @@ from typing import Final, Self
 from hub.log import batch as stage_file
 from hub.log import fsck
 from hub.log.batch import Batch
+from hub.log.proofs import proof_texts
 from hub.log.reader import Reader
 from hub.log.store import (
     PRIVATE,
@@ -231,6 +232,11 @@ class Log:
         state = self._state
         path = merkle.inclusion_proof(self._reader.hashes(state.edge.size), index, state.edge.size)
         return TlogProof(index, tuple(path), state.note)
+
+    def proof_texts(self, indices: Sequence[int]) -> dict[int, str]:
+        """`proof` of many entries (ascending), as text by index, all against one checkpoint. Raises `IndexError`."""
+        state = self._state
+        return proof_texts(self._reader.hashes(state.edge.size), state.edge.size, indices, state.note)
 
     def _tree(self, size: int | None) -> tuple[int, merkle.HashReader]:
         published = self.size

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Connection, Engine, delete, select
 
 from hub import database as db
+from hub.projections import bulk
 from hub.projections.amendments import amend
 from hub.projections.windows import WindowRows, disown
 from protocols.errors import LinetallyError
@@ -54,17 +55,20 @@ def cursor_size(connection: Connection) -> int:
     return int(connection.scalar(select(db.cursor.c.size).where(db.cursor.c.name == CURSOR)) or 0)
 
 
-def apply(connection: Connection, first_index: int, records: Sequence[SignedRecord]) -> None:
+def apply(
+    connection: Connection, first_index: int, records: Sequence[SignedRecord], ends: dict[str, int] | None = None
+) -> None:
     """Projects the entries from `first_index` on and moves the cursor, within the caller's transaction.
 
-    `first_index` must be the cursor: an entry is projected once, or not at all if the transaction fails.
+    `first_index` must be the cursor: an entry is projected once, or not at all if the transaction fails. `ends`: see
+    `WindowRows`.
     """
     assert records and cursor_size(connection) == first_index, "an entry is projected exactly once"
-    connection.execute(
-        db.record.insert(), [_record_row(index, record) for index, record in enumerate(records, first_index)]
-    )
-    rows = WindowRows(connection)
-    for index, record in enumerate(records, first_index):
+    # The first statement writes: SQLite then waits for other writers, and never finds that one came in between.
+    numbered = list(enumerate(records, first_index))
+    bulk.insert(connection, db.record, [_record_row(index, record) for index, record in numbered])
+    rows = WindowRows(connection, {} if ends is None else ends)
+    for index, record in numbered:
         _body(connection, rows, index, record)
     rows.write()
     size = first_index + len(records)
@@ -86,11 +90,12 @@ def catch_up(engine: Engine, log: LogEntries, progress: Callable[[int, int], Non
             "copy or lost its end. Nothing was changed. Bring back the newest copy of the log's folder; if it is lost "
             "for good, `linetally-hub rebuild` makes the index fit what is left"
         )
+    ends: dict[str, int] = {}
     for first in range(start, total, _BATCH):
         last = min(first + _BATCH, total)
         records = [SignedRecord(raw) for raw in log.entries(first, last)]
         with engine.begin() as connection:
-            apply(connection, first, records)
+            apply(connection, first, records, ends)
         if progress is not None:
             progress(last - start, total - start)
     return total - start
@@ -105,13 +110,12 @@ def rebuild(engine: Engine, log: LogEntries, progress: Callable[[int, int], None
     return catch_up(engine, log, progress)
 
 
-def _record_row(index: int, signed: SignedRecord) -> dict[str, Any]:
+def _record_row(index: int, signed: SignedRecord) -> bulk.Row:
     record = signed.record
-    return {
-        "leaf_index": index, "kid": signed.kid, "issuer": signed.issuer, "subject": signed.subject,
-        "sequence": record.sequence, "hash": signed.hash, "type": record.type.value, "start_ms": record.start_ms,
-        "end_ms": record.end_ms, "length": len(signed.raw),
-    }  # fmt: skip
+    return (
+        index, signed.kid, signed.issuer, signed.subject, record.sequence, signed.hash, record.type.value,
+        record.start_ms, record.end_ms, len(signed.raw),
+    )  # fmt: skip
 
 
 def _body(connection: Connection, rows: WindowRows, index: int, signed: SignedRecord) -> None:

@@ -7,12 +7,13 @@ are taken back. What else a record becomes is decided in `projector`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, select
 
 from hub import database as db
+from hub.projections import bulk
 from hub.projections.amendments import undo
 from protocols.evidence.statement import LineStatement
 from protocols.measurement.account import ACCOUNT_FIELDS, Window
@@ -21,52 +22,47 @@ from protocols.measurement.revisions import FINAL
 HOUR_MS: Final = 3_600_000
 HOUR_KEY: Final = ("line_id", "hour_ms", *db.HOURLY_KEYS, "configuration_hash")
 """The key of `hourly`."""
-_ROWS: Final = 500
-"""Rows in one INSERT: SQLite allows 32,766 parameters a statement, and a row has some 35."""
+# Windows of a line do not overlap, so the last to begin is the last to end; and begins are indexed.
+_LAST_END: Final = 'SELECT end_ms FROM "window" WHERE line_id = ? ORDER BY start_ms DESC LIMIT 1'
 
 
 class WindowRows:
     """Windows on their way into the tables: a batch's rows are written together, for speed.
 
-    `_ends`: where each line's windows end. What begins there or later overlaps nothing, which is the usual case.
+    `ends`: where each line's windows end, as far as it is known; kept by the caller from batch to batch, and to be
+    thrown away when a transaction fails. What begins there or later overlaps nothing, which is the usual case.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, ends: dict[str, int]) -> None:
         self._connection = connection
-        self._ends: dict[str, int] = {}
-        self._windows: list[dict[str, Any]] = []
-        self._hours: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(ACCOUNT_FIELDS))
+        self._ends = ends
+        self._windows: list[bulk.Row] = []
+        self._hours: defaultdict[bulk.Row, list[tuple[int, ...]]] = defaultdict(list)  # by HOUR_KEY
 
     def add(self, index: int, line: LineStatement) -> None:
-        fresh = line.windows
-        if line.windows[0].start_ms < self._end(line.line_id):
+        fresh: Iterable[Window] = line.windows
+        line_id, configuration = line.line_id, line.configuration_hash
+        end_ms = self._end(line_id)
+        if line.windows[0].start_ms < end_ms:
             self.write()
             fresh = self._without_overlap(index, line)
-        if not fresh:
-            return
-        self._ends[line.line_id] = max(self._end(line.line_id), fresh[-1].end_ms)
         for window in fresh:
+            start_ms, end_ms = window.start_ms, max(end_ms, window.end_ms)
             ints = window.account.as_ints()
-            row = _row(index, line, window, ints)
-            self._windows.append(row)
-            total = self._hours[hour_key(row)]
-            for i, value in enumerate(ints):
-                total[i] += value
+            day, _, shift_name = window.shift.rpartition("/")
+            self._windows.append((
+                line_id, start_ms, window.end_ms, int(window.kind), window.product, window.order, window.shift, day,
+                shift_name, *ints, configuration, FINAL, index, index,
+            ))  # fmt: skip
+            hour = line_id, start_ms - start_ms % HOUR_MS, day, shift_name, window.product, window.order, configuration
+            self._hours[hour].append(ints)
+        self._ends[line_id] = end_ms
 
     def write(self) -> None:
         """Everything that was added so far."""
-        for start in range(0, len(self._windows), _ROWS):
-            self._connection.execute(db.window.insert(), self._windows[start : start + _ROWS])
-        if self._hours:
-            insert = db.upsert(self._connection, db.hourly)
-            added = {name: db.hourly.c[name] + insert.excluded[name] for name in ACCOUNT_FIELDS}
-            self._connection.execute(
-                insert.on_conflict_do_update(index_elements=list(HOUR_KEY), set_=added),
-                [
-                    dict(zip((*HOUR_KEY, *ACCOUNT_FIELDS), (*key, *total), strict=True))
-                    for key, total in self._hours.items()
-                ],
-            )
+        bulk.insert(self._connection, db.window, self._windows)
+        hours = [(*key, *map(sum, zip(*rows, strict=True))) for key, rows in self._hours.items()]
+        bulk.add(self._connection, db.hourly, HOUR_KEY, hours)
         self._windows.clear()
         self._hours.clear()
 
@@ -76,10 +72,7 @@ class WindowRows:
 
     def _end(self, line_id: str) -> int:
         if line_id not in self._ends:
-            # Windows of a line do not overlap, so the last to begin is the last to end; and begins are indexed.
-            t = db.window.c
-            query = select(t.end_ms).where(t.line_id == line_id).order_by(t.start_ms.desc()).limit(1)
-            self._ends[line_id] = int(self._connection.scalar(query) or 0)
+            self._ends[line_id] = int(bulk.scalar(self._connection, _LAST_END, line_id) or 0)
         return self._ends[line_id]
 
     def _without_overlap(self, index: int, line: LineStatement) -> tuple[Window, ...]:
@@ -102,31 +95,6 @@ class WindowRows:
         if again:
             self._connection.execute(db.overlap.insert(), again)
         return tuple(fresh)
-
-
-def hour_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The key in `hourly` of a row of `window`."""
-    return row["line_id"], row["start_ms"] - row["start_ms"] % HOUR_MS, *(row[name] for name in HOUR_KEY[2:])
-
-
-def _row(index: int, line: LineStatement, window: Window, ints: tuple[int, ...]) -> dict[str, Any]:
-    day, _, shift_name = window.shift.rpartition("/")
-    return {
-        "line_id": line.line_id,
-        "start_ms": window.start_ms,
-        "end_ms": window.end_ms,
-        "kind": int(window.kind),
-        "product": window.product,
-        "order_name": window.order,
-        "shift": window.shift,
-        "business_day": day,
-        "shift_name": shift_name,
-        "configuration_hash": line.configuration_hash,
-        "version": FINAL,
-        "leaf_index": index,
-        "changed_index": index,
-        **dict(zip(ACCOUNT_FIELDS, ints, strict=True)),
-    }
 
 
 def disown(connection: Connection, kid: bytes, first_invalid_index: int, index: int) -> None:

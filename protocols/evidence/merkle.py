@@ -74,7 +74,7 @@ def inclusion_proof(hashes: Hashes, index: int, size: int) -> list[NodeHash]:
     path = []
     start, end = 0, size
     while end - start > 1:
-        middle = start + _split(end - start)
+        middle = start + split(end - start)
         if index < middle:
             path.append(subtree_root(read, middle, end))
             end = middle
@@ -95,7 +95,7 @@ def consistency_proof(hashes: Hashes, old_size: int, size: int) -> list[NodeHash
     path = []
     start, end, whole = 0, size, True  # `whole`: the old tree's root is this node, which the verifier has
     while end != old_size:
-        middle = start + _split(end - start)
+        middle = start + split(end - start)
         if old_size <= middle:
             path.append(subtree_root(read, middle, end))
             end = middle
@@ -169,7 +169,7 @@ def verify_consistency(
         raise Unverified(f"the tree of {size} does not begin with the tree of {old_size}")
 
 
-def _split(width: int) -> int:
+def split(width: int) -> int:
     """k of RFC 6962 section 2.1: the largest power of two smaller than `width` (> 1)."""
     return 1 << ((width - 1).bit_length() - 1)
 

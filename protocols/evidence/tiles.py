@@ -157,15 +157,23 @@ def rows_of(hashes: Sequence[NodeHash]) -> Rows:
 
 
 def hash_reader(size: int, rows: Callable[[Tile], Rows]) -> HashReader:
-    """Proofs from tiles: a `HashReader` of a tree of `size`, asking `rows` only for tiles which that tree has."""
+    """Proofs from tiles: a `HashReader` of a tree of `size`, asking `rows` only for tiles which that tree has.
+
+    The last tile of each level is kept: the leaves of a batch lie next to each other, and their paths too.
+    """
+    last: dict[int, tuple[int, int, Rows]] = {}
 
     def read(level: int, index: int) -> NodeHash:
         tile_level, row = divmod(level, TILE_HEIGHT)
         tile_index, within = divmod(index, TILE_WIDTH >> row)
-        width = width_at(tile_level, tile_index, size)
-        if (within + 1) << row > width:
+        kept = last.get(tile_level)
+        if kept is None or kept[0] != tile_index:
+            width = width_at(tile_level, tile_index, size)
+            kept = tile_index, width, rows(Tile(tile_level, tile_index, width)) if width else ()
+            last[tile_level] = kept
+        if (within + 1) << row > kept[1]:
             raise IndexError(f"node {index} of level {level} is not complete in a tree of {size}")
-        return rows(Tile(tile_level, tile_index, width))[row][within]
+        return kept[2][row][within]
 
     return read
 

@@ -74,20 +74,24 @@ class Refusal:
 
 def encode_receipt(answer: Receipt | Refusal) -> bytes:
     """Raises Malformed if a field is out of its range."""
-    common: dict[int, object] = {1: VERSION, 3: answer.kid, 4: answer.sequence, 5: answer.record_hash}
+    wire: dict[int, object] = {1: VERSION, 3: answer.kid, 4: answer.sequence, 5: answer.record_hash}
     if isinstance(answer, Receipt):
         proofs = [[each.old_size, list(each.hashes)] for each in answer.consistency]
-        data = canonical.encode(common | {2: "receipt", 6: answer.proof, 7: proofs})
+        wire |= {2: "receipt", 6: answer.proof, 7: proofs}
     else:
-        data = canonical.encode(common | {2: "refused", 6: answer.code, 7: answer.words, 8: answer.expected_sequence})
-    if decode_receipt(data) != answer:
+        wire |= {2: "refused", 6: answer.code, 7: answer.words, 8: answer.expected_sequence}
+    data = canonical.encode(wire)  # refuses what does not decode to the same
+    if len(data) > MAX_BYTES or _from_wire(wire) != answer:
         raise Malformed("the receipt does not come back the same from its wire form")
     return data
 
 
 def decode_receipt(data: bytes) -> Receipt | Refusal:
     """Raises Malformed, naming the field. Proves nothing yet: that is `verify_receipt`."""
-    wire: dict[Any, Any] = as_map(canonical.decode(data, MAX_BYTES), "receipt")
+    return _from_wire(as_map(canonical.decode(data, MAX_BYTES), "receipt"))
+
+
+def _from_wire(wire: dict[Any, Any]) -> Receipt | Refusal:
     kind = wire.get(2)
     if kind not in ("receipt", "refused"):
         raise Malformed("receipt: its kind (2) must be receipt or refused")
