@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hub.api import catalogue, gateways, lines, live, log, outcomes, pages
+from hub.api import catalogue, gateways, lines, live, log, outcomes, pages, rollup
 from hub.api.access import find_identity
 from hub.api.board import Board
 from hub.api.evaluation import Evaluations
@@ -72,7 +72,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.board = Board(lambda: catalogue.zones(services))
     app.state.reports = Reports(services)
     app.state.evaluations = Evaluations()
-    for module in (lines, outcomes, gateways, live, log, pages):
+    for module in (lines, outcomes, gateways, rollup, live, log, pages):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=pages.WEB / "static"), name="static")
     app.add_exception_handler(StarletteHTTPException, _failed)

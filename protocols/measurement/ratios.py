@@ -178,6 +178,14 @@ teep: Final = _figure(
 )
 
 # How the time was used.
+utilization: Final = _figure(
+    "utilization",
+    "Utilization of the calendar",
+    "PBT / calendar time; OEE * utilization = TEEP",
+    lambda account, e, definition: _divide(e.pbt_ms, _calendar(account, e, definition), Undefined.NO_TIME),
+    _NEITHER,
+    source="SMRP 2.5 (utilization time); not in ISO 22400-2, which has utilization efficiency",
+)
 utilization_efficiency: Final = _figure(
     "utilization_efficiency",
     "Utilization efficiency",
@@ -297,7 +305,7 @@ coverage: Final = _figure("coverage", "Coverage", "observed planned time / plann
 FIGURES: Final[Mapping[str, Figure]] = {
     figure.name: figure
     for figure in (
-        oee, availability, effectiveness, quality, weighted_quality, nee, ooe, teep,
+        oee, availability, effectiveness, quality, weighted_quality, nee, ooe, teep, utilization,
         utilization_efficiency, allocation_efficiency, allocation_ratio, production_process_ratio, setup_ratio,
         technical_efficiency, scrap_ratio, rework_ratio, first_pass_yield,
         throughput_rate, throughput_per_hour, good_per_hour, mttf, mttr, mtbf, coverage,

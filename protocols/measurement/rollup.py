@@ -92,6 +92,11 @@ def _key(row: Row, by: By) -> tuple[str, ...]:
             return (row.day,)
 
 
+def key_of(row: Row, by: Sequence[By]) -> tuple[str, ...]:
+    """The key of the sum that a row goes into: the ids of each of `by` in turn."""
+    return tuple(part for each in by for part in _key(row, each))
+
+
 def roll_up(rows: Iterable[Row], by: Sequence[By] = ()) -> dict[tuple[str, ...], TimeAccount]:
     """The sums by key, keys in order. A key is the ids of each of `by` in turn; () has the one sum of all rows.
 
@@ -100,7 +105,7 @@ def roll_up(rows: Iterable[Row], by: Sequence[By] = ()) -> dict[tuple[str, ...],
     """
     sums: defaultdict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * ACCOUNT_INTS)
     for row in rows:
-        sum_of = sums[tuple(part for each in by for part in _key(row, each))]
+        sum_of = sums[key_of(row, by)]
         for i, value in enumerate(row.account.as_ints()):
             sum_of[i] += value
     return {key: TimeAccount.from_ints(sums[key]) for key in sorted(sums)}
@@ -140,9 +145,12 @@ class LineOee:
     machines: Mapping[str, Fraction | None]
 
 
-def machine_oee(account: TimeAccount, definition: Definition = ISO) -> Fraction | None:
-    """OEE of one machine of a line: time in which the others blocked or starved it is not charged to it."""
-    return ratios.oee(account, replace(definition, restraint=Charge.EXCLUDED))
+def machine_oee(
+    account: TimeAccount, definition: Definition = ISO, waiting: Charge = Charge.EXCLUDED
+) -> Fraction | None:
+    """OEE of one machine of a line. `waiting`: whether the time in which the others blocked or starved it is charged
+    to it (AVAILABILITY) or not (EXCLUDED)."""
+    return ratios.oee(account, replace(definition, restraint=waiting))
 
 
 def line_oee(
@@ -151,12 +159,13 @@ def line_oee(
     cycles_ns: Mapping[str, Mapping[str, int | None]],
     machines: Mapping[str, TimeAccount],
     definition: Definition = ISO,
+    waiting: Charge = Charge.EXCLUDED,
 ) -> LineOee:
     """Line OEE by the bottleneck: the sum over products of PRI_bottleneck * good pieces out of the line, by PBT.
 
     `line` is the line's own account, whose observed PBT it is; `good_out` the good pieces that left the line, by
-    product; `cycles_ns` ideal cycles by machine and product, `machines` each machine's own account. Line OEE is not
-    made of the machines' OEE: those would count each other's waiting.
+    product; `cycles_ns` ideal cycles by machine and product, `machines` each machine's own account, `waiting` as in
+    `machine_oee`. Line OEE is not made of the machines' OEE: those would count each other's waiting.
     """
     constraints = bottlenecks(cycles_ns)
     pbt_ns = elements(line, definition).pbt_ms * NS_PER_MS
@@ -173,7 +182,9 @@ def line_oee(
         oee=oee,
         undefined_because=undefined,
         constraints=MappingProxyType(constraints),
-        machines=MappingProxyType({name: machine_oee(machines[name], definition) for name in sorted(machines)}),
+        machines=MappingProxyType(
+            {name: machine_oee(machines[name], definition, waiting) for name in sorted(machines)}
+        ),
     )
 
 

@@ -21,6 +21,9 @@ AUDITORS = {"auditor", "chief-auditor"}
 OBJECTS = [
     ("GET", "/api/v1/lines/{line}"),
     ("GET", "/api/v1/lines/{line}/figures?" + SPAN),
+    ("GET", "/api/v1/lines/{line}/machines"),
+    ("GET", "/api/v1/rollup?line={line}"),
+    ("GET", "/api/v1/rollup?project={project}"),
     ("GET", "/api/v1/projects/{project}"),
     ("GET", "/api/v1/projects/{project}/outcome"),
     ("GET", "/api/v1/projects/{project}/report"),

@@ -12,12 +12,14 @@ from hub import database as db
 from hub.projections import projector
 from hub.projections.index import Group, Index
 from hub.projections.projector import IndexBehindLog
+from hub.projections.sums import sums
 from protocols.evidence.bodies import Configurations, Gap, Heartbeat, Measurement, PlanStatement
 from protocols.evidence.record import NO_PREVIOUS, SignedRecord
-from protocols.measurement.account import Window
+from protocols.measurement.account import Window, total
 from protocols.measurement.calendar import Calendar
 from protocols.measurement.configuration import Counter, LineConfiguration, Product
 from protocols.measurement.plan import Period, Plan
+from protocols.measurement.rollup import By
 from protocols.plc.roles import SignalRole
 from tests.support.evidence import START_MS, WINDOW_MS, line_statement, record, signed
 from tests.support.hub import LINES, HubInFolder, hub_in, measurements, table_rows
@@ -95,16 +97,23 @@ def test_index_answers_as_the_log_says_and_rebuilds_to_the_same(hub: HubInFolder
         windows = _naive(hub, line_id)
         assert [row.window for row in index.windows([line_id])] == windows
         assert index.span(line_id) == (windows[0].start_ms, windows[-1].end_ms)
-        (total,) = index.totals([line_id], None, None)
+        (whole,) = index.totals([line_id], None, None)
         expected = windows[0].account
         for window in windows[1:]:
             expected += window.account
-        assert total.account == expected
+        assert whole.account == expected
         hours: defaultdict[int, int] = defaultdict(int)
         for window in windows:
             hours[window.start_ms // HOUR_MS * HOUR_MS] += window.account.total_count
         rows = index.hours([line_id], 0, 2**60)
         assert {row.hour_ms: row.account.total_count for row in rows} == hours
+
+    edge = START_MS + 37 * WINDOW_MS
+    for found in sums(hub.engine, ["filling"], edge, 2**50, [By.DAY, By.SHIFT, By.PRODUCT, By.ORDER]):
+        day, shift, product, order = found.key
+        same = [w for w in _naive(hub, "filling") if w.start_ms >= edge and w.shift == f"{day}/{shift}"]
+        same = [w for w in same if (w.product, w.order) == (product, order)]
+        assert same and found.account == total(w.account for w in same)
 
     assert len(index.windows(["filling"])) == 165
     assert len(index.windows(["filling"], START_MS + 90_000, START_MS + 150_000)) == 2

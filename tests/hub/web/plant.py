@@ -15,12 +15,14 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import insert
+from sqlalchemy import func, insert, select
 
 from hub import database as db
 from hub.api import create_app
@@ -30,7 +32,7 @@ from hub.projections.index import Index
 from hub.registry import ApiToken, Enterprise, Gateway, GatewayState, Line, Project, Registry, Role
 from hub.services import HubStatus, Services
 from protocols.errors import Refused
-from protocols.measurement.account import ACCOUNT_FIELDS, Category, TimeAccount
+from protocols.measurement.account import ACCOUNT_FIELDS, CalendarKind, Category, TimeAccount, Window
 from protocols.measurement.calendar import Calendar
 from protocols.measurement.configuration import LineConfiguration, Product
 from protocols.measurement.definition import ISO
@@ -130,7 +132,9 @@ def make_plant(
             connection.execute(
                 insert(db.receipt).values(kid=bytes([number]) * 8, sequence=411, leaf_index=2, time_ms=NOW_MS - 9_000)
             )
-        configuration = LineConfiguration("filling", "Filling", Calendar(ZONE), (Product(1, "A", 1_500_000_000),), ())
+        configuration = LineConfiguration(
+            "filling", "Filling", Calendar(ZONE), (Product(1, "A", 1_500_000_000), Product(2, "B", 1_500_000_000)), ()
+        )
         connection.execute(
             insert(db.configuration).values(
                 line_id="filling", hash=configuration.hash, data=configuration.to_data(), leaf_index=0
@@ -176,11 +180,32 @@ def make_plant(
     return Plant(services, registry, bus, clock, log, tokens, reports, create_app(services))
 
 
+def window_row(line_id: str, window: Window, configuration_hash: bytes, *, leaf_index: int = 2) -> dict[str, Any]:
+    """The row of `window` as the projector would write it."""
+    day, _, shift = window.shift.rpartition("/")
+    return {
+        "line_id": line_id, "start_ms": window.start_ms, "end_ms": window.end_ms, "kind": int(window.kind),
+        "product": window.product, "order_name": window.order, "shift": window.shift, "business_day": day,
+        "shift_name": shift, "configuration_hash": configuration_hash, "leaf_index": leaf_index,
+        "changed_index": leaf_index, "version": 1, **dict(zip(ACCOUNT_FIELDS, window.account.as_ints(), strict=True)),
+    }  # fmt: skip
+
+
+def fill_hours(connection: Any) -> None:
+    """The table `hourly` from the table `window`, added up by the database."""
+    w = db.window.c
+    hour = (w.start_ms - w.start_ms % HOUR_MS).label("hour_ms")
+    keys = [w.line_id, hour, *(w[name] for name in db.HOURLY_KEYS), w.configuration_hash]
+    query = select(*keys, *(func.sum(w[name]).label(name) for name in ACCOUNT_FIELDS)).group_by(*keys)
+    connection.execute(insert(db.hourly).from_select([column.name for column in query.selected_columns], query))
+
+
 def _history(connection: Any, configuration_hash: bytes) -> None:
     """Eight weeks before and eight after an upgrade, two shifts a day of the line `filling`, and the plan."""
     luck = random.Random(7)
     first = NOW_MS - 126 * DAY_MS
     base, mid, end = first + 56 * DAY_MS, first + 70 * DAY_MS, first + 126 * DAY_MS
+    origin = datetime.fromtimestamp(first / 1000, ZoneInfo(ZONE))
     rows = []
     for day in range(126):
         for shift in range(3):
@@ -201,19 +226,15 @@ def _history(connection: Any, configuration_hash: bytes) -> None:
                 tuple(category), length, pieces, good, pieces - good,
                 standard_total_ns=pieces * 1_500_000_000, standard_good_ns=good * 1_500_000_000, transition_count=40,
             )  # fmt: skip
-            rows.append(
-                dict(zip(ACCOUNT_FIELDS, account.as_ints(), strict=True))
-                | {
-                    "line_id": "filling", "start_ms": start, "end_ms": start + length, "kind": 0, "product": "A",
-                    "order_name": "", "shift": f"2026-{day:03d}/{'ABC'[shift]}", "business_day": f"2026-{day:03d}",
-                    "shift_name": "ABC"[shift], "configuration_hash": configuration_hash, "leaf_index": 2,
-                    "changed_index": 2, "version": 1,
-                }
-            )  # fmt: skip
+            name = f"{(origin + timedelta(days=day)):%Y-%m-%d}/{'ABC'[shift]}"
+            product = "A" if day % 7 < 5 else "B"
+            window = Window(start, start + length, CalendarKind.SCHEDULED, product, f"WO-{day // 7}", name, account)
+            rows.append(window_row("filling", window, configuration_hash))
     connection.execute(insert(db.window), rows)
+    fill_hours(connection)
     plan = Plan(
         "p-acme", "manufacturing-plus", "Faster filling line", "Acme Foods", ("filling",), Period(first, base),
-        Period(base, mid), Period(mid, end), {"A": 1_500_000_000}, timezone=ZONE,
+        Period(base, mid), Period(mid, end), {"A": 1_500_000_000, "B": 1_500_000_000}, timezone=ZONE,
     )  # fmt: skip
     connection.execute(insert(db.plan).values(leaf_index=1, project_id="p-acme", data=plan.to_data(), hash=plan.hash))
 

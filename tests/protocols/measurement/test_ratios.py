@@ -226,3 +226,11 @@ def test_faster_than_ideal_is_shown_as_it_is() -> None:
         standard_good_ns=2 * SECOND_NS,
     )
     assert ratios.effectiveness(fast) == ratios.oee(fast) == 2
+
+
+@given(sums=accounts(), definition=definitions)
+def test_oee_by_utilization_is_teep(sums: TimeAccount, definition: Definition) -> None:
+    """Multiplied out: what is used of the calendar times what was made of it."""
+    oee, utilization, teep = (FIGURES[name](sums, definition) for name in ("oee", "utilization", "teep"))
+    if oee is not None and utilization is not None:
+        assert oee * utilization == teep
