@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from protocols.errors import Malformed, Refused, Unverified
+from protocols.evidence.audit import Audit
 from protocols.evidence.bodies import (
     ROOT_TYPES,
     Configurations,
@@ -200,6 +201,8 @@ def _check_rights(record: SignedRecord, key: Key, topic_gateway_id: str | None) 
             )
     if record.issuer != key.owner:
         raise Refused("wrong-issuer", f"the key belongs to {key.owner}, and the record says {record.issuer}")
+    if isinstance(record.record.body, Audit) and (key.lines or topic_gateway_id is not None):
+        raise Refused("not-an-auditor", f"{key.owner} is enrolled to measure: an audit is signed with an auditor's key")
     lines = _lines_of(record)
     if foreign := sorted(lines - key.lines) if not key.is_root else []:
         raise Refused("foreign-line", f"{key.owner} is not enrolled for {', '.join(foreign)}")
@@ -220,7 +223,7 @@ def _lines_of(record: SignedRecord) -> set[str]:
             _check_key(rotation.public_key)
         case PlanStatement(plan):
             Plan.from_data(plan)
-        case Revocation() | Heartbeat():
+        case Revocation() | Heartbeat() | Audit():
             pass
     return set()
 

@@ -212,6 +212,26 @@ receipt = Table(  # the newest receipt that each gateway was sent
     _ms("time_ms"),
 )
 
+challenge = Table(  # minutes whose raw samples a gateway is asked for
+    "challenge",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    _text("project_id"),
+    _text("line_id"),
+    Column("seed", LargeBinary, nullable=False),  # what the minutes were drawn with; empty where they were named
+    Column("log_size", BigInteger, nullable=False),  # the checkpoint at which they were drawn
+    Column("windows", JSON, nullable=False),  # [[start_ms, end_ms], …]: what was drawn
+    Column("spans", JSON, nullable=False),  # [[from_ms, to_ms], …]: what decides them
+    _text("state"),
+    _ms("asked_ms"),
+    _ms("sent_ms", nullable=True),  # last
+    Column("pieces", Integer, nullable=False),  # that came and are what the gateway committed to
+    _text("words"),  # what the gateway does not hold, in its words
+    _text("refused"),  # why a piece was not taken, of the last such; "" for none
+    CheckConstraint("state IN ('waiting', 'answered')", name="state"),
+    Index(None, "project_id"),
+)
+
 cursor = Table(  # how many entries of the log a projection has taken in: "index", "influx"
     "cursor",
     metadata,
@@ -334,6 +354,18 @@ plan = Table(
     Index(None, "project_id"),
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    _leaf_index(primary_key=True),
+    _text("project_id"),
+    _text("auditor"),  # the id that its key is enrolled as
+    _ms("time_ms"),
+    Column("equal", Boolean, nullable=False),  # everything asked for was there and came out equal
+    Column("data", JSON, nullable=False),  # the record's body; its seed as hex
+    Index(None, "project_id"),
+)
+
 enrolment = Table(
     "enrolment",
     metadata,
@@ -344,7 +376,7 @@ enrolment = Table(
     Column("data", JSON, nullable=False),
 )
 
-PROJECTIONS: Final = (record, window, amendment, hourly, configuration, gap, overlap, plan, enrolment)
+PROJECTIONS: Final = (record, window, amendment, hourly, configuration, gap, overlap, plan, audit, enrolment)
 """Emptied and filled again by `linetally-hub rebuild`."""
 
 

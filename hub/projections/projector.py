@@ -17,6 +17,7 @@ from hub.projections import bulk
 from hub.projections.amendments import amend
 from hub.projections.windows import WindowRows, disown
 from protocols.errors import LinetallyError
+from protocols.evidence.audit import Audit, audit_to_wire
 from protocols.evidence.bodies import (
     Configurations,
     Enrolment,
@@ -156,6 +157,15 @@ def _body(connection: Connection, rows: WindowRows, index: int, signed: SignedRe
             amend(connection, index, signed.kid, amendment)
         case Heartbeat():
             pass
+        case Audit() as audit:
+            project_id, who, seed, lines, difference = audit_to_wire(audit)
+            data = {"who": who, "seed": seed.hex(), "lines": lines, "difference": difference}
+            connection.execute(
+                db.audit.insert().values(
+                    leaf_index=index, project_id=project_id, auditor=signed.issuer, time_ms=record.end_ms,
+                    equal=audit.is_equal, data=data,
+                )
+            )  # fmt: skip
         case Enrolment() | Rotation() | Revocation() as body:
             rows.write()  # a revocation takes back what is in the tables
             rows.forget()

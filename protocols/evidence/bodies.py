@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from protocols.errors import Malformed
 from protocols.evidence.amendment import amendment_from_wire, amendment_to_wire
+from protocols.evidence.audit import Audit, audit_from_wire, audit_to_wire
 from protocols.evidence.cose import KID_LENGTH, Kid
 from protocols.evidence.fields import as_bytes, as_id, as_ids, as_int, as_list, as_map, as_text, as_time_ms
 from protocols.evidence.keys import PUBLIC_KEY_LENGTH, SIGNATURE_LENGTH
@@ -28,6 +29,7 @@ class RecordType(StrEnum):
     GAP = "gap"
     HEARTBEAT = "heartbeat"
     AMENDMENT = "amendment"
+    AUDIT = "audit"
     PLAN = "plan"
     ENROL = "enrol"
     ROTATE = "rotate"
@@ -35,7 +37,7 @@ class RecordType(StrEnum):
 
 
 ROOT_TYPES: Final = frozenset({RecordType.PLAN, RecordType.ENROL, RecordType.ROTATE, RecordType.REVOKE})
-"""What the scheme's root key signs, and only it; all else is a gateway's."""
+"""What the scheme's root key signs, and only it; all else is a gateway's (an audit: an auditor's)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,16 @@ class Revocation:
 
 
 Body: TypeAlias = (
-    Measurement | Configurations | Gap | Heartbeat | Amendment | PlanStatement | Enrolment | Rotation | Revocation
+    Measurement
+    | Configurations
+    | Gap
+    | Heartbeat
+    | Amendment
+    | Audit
+    | PlanStatement
+    | Enrolment
+    | Rotation
+    | Revocation
 )
 
 _TYPES: Final[dict[type[Body], RecordType]] = {
@@ -118,6 +129,7 @@ _TYPES: Final[dict[type[Body], RecordType]] = {
     Gap: RecordType.GAP,
     Heartbeat: RecordType.HEARTBEAT,
     Amendment: RecordType.AMENDMENT,
+    Audit: RecordType.AUDIT,
     PlanStatement: RecordType.PLAN,
     Enrolment: RecordType.ENROL,
     Rotation: RecordType.ROTATE,
@@ -145,6 +157,8 @@ def body_to_wire(body: Body, start_ms: int) -> object:
             return {}
         case Amendment():
             return amendment_to_wire(body)
+        case Audit():
+            return audit_to_wire(body)
         case PlanStatement(plan):
             return plan
         case Enrolment():
@@ -173,6 +187,8 @@ def body_from_wire(type_name: object, value: object, start_ms: int, end_ms: int)
             return Heartbeat()
         case RecordType.AMENDMENT:
             return amendment_from_wire(value)
+        case RecordType.AUDIT:
+            return audit_from_wire(value)
         case RecordType.PLAN:
             return PlanStatement(_text_keyed(value, "body"))
         case RecordType.ENROL:

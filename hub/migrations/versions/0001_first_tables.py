@@ -74,6 +74,40 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_enterprise")),
     )
     op.create_table(
+        "audit",
+        sa.Column("leaf_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("auditor", sa.Text(), nullable=False),
+        sa.Column("time_ms", sa.BigInteger(), nullable=False),
+        sa.Column("equal", sa.Boolean(), nullable=False),
+        sa.Column("data", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("leaf_index", name=op.f("pk_audit")),
+    )
+    with op.batch_alter_table("audit", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_audit_project_id"), ["project_id"], unique=False)
+
+    op.create_table(
+        "challenge",
+        sa.Column("id", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("line_id", sa.Text(), nullable=False),
+        sa.Column("seed", sa.LargeBinary(), nullable=False),
+        sa.Column("log_size", sa.BigInteger(), nullable=False),
+        sa.Column("windows", sa.JSON(), nullable=False),
+        sa.Column("spans", sa.JSON(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("asked_ms", sa.BigInteger(), nullable=False),
+        sa.Column("sent_ms", sa.BigInteger(), nullable=True),
+        sa.Column("pieces", sa.Integer(), nullable=False),
+        sa.Column("words", sa.Text(), nullable=False),
+        sa.Column("refused", sa.Text(), nullable=False),
+        sa.CheckConstraint("state IN ('waiting', 'answered')", name=op.f("ck_challenge_state")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_challenge")),
+    )
+    with op.batch_alter_table("challenge", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_challenge_project_id"), ["project_id"], unique=False)
+
+    op.create_table(
         "gap",
         sa.Column("leaf_index", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("line_id", sa.Text(), nullable=False),
@@ -377,6 +411,14 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_gap_line_id_from_ms"))
 
     op.drop_table("gap")
+    with op.batch_alter_table("challenge", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_challenge_project_id"))
+
+    op.drop_table("challenge")
+    with op.batch_alter_table("audit", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_audit_project_id"))
+
+    op.drop_table("audit")
     op.drop_table("enterprise")
     op.drop_table("enrolment")
     op.drop_table("cursor")
