@@ -237,7 +237,10 @@ def _other_history(peer: _Peer, size: int) -> str:
 
 def _signature(plain: bytes, body: bytes, key: VerifierKey) -> Signature:
     """The witness's own line of a 200. Raises Malformed, or Unverified where its cosignature does not hold."""
-    opened = note.open_note(Note(note.parse(plain).text, ()).encode() + body, key)
+    text = note.parse(plain).text
+    opened = note.open_note(Note(text, ()).encode() + body, key)
+    if opened.text != text:  # with an empty line in it, an answer could move the border of what it signs
+        raise Unverified("its cosignature is over another text than the checkpoint's")
     return next(s for s in opened.signatures if (s.name, s.key_id) == (key.name, key.key_id))
 
 

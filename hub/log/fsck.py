@@ -64,8 +64,10 @@ def _check_bundle(store: Store, head: Checkpoint, bundle: Tile, edge: Edge) -> t
         return Fault((bundle if data is None else tile).path, 0, "the file is missing"), []
     try:
         entries = tiles.decode_bundle(data, bundle.width)
-    except Malformed as error:
-        return Fault(bundle.path, error.offset or 0, error.what), []
+    except Malformed:
+        number, offset = _first_strange(data, stored)
+        words = f"entry {bundle.index * TILE_WIDTH + number}, or its length, is not what the log was signed with"
+        return Fault(bundle.path, offset, words), []
     leaves = [merkle.leaf_hash(entry) for entry in entries]
     computed = b"".join(leaves)
     if stored == computed:
@@ -76,6 +78,18 @@ def _check_bundle(store: Store, head: Checkpoint, bundle: Tile, edge: Edge) -> t
     offset = sum(2 + len(entry) for entry in entries[:at])
     number = bundle.index * TILE_WIDTH + at
     return Fault(bundle.path, offset, f"entry {number} does not have the hash that the log was signed with"), []
+
+
+def _first_strange(data: bytes, stored: bytes) -> tuple[int, int]:
+    """(number, offset) of the first entry of a bundle that its hash does not know: a wrong length shows later."""
+    number = offset = 0
+    while offset + 2 <= len(data):
+        end = offset + 2 + int.from_bytes(data[offset : offset + 2], "big")
+        at = number * HASH_LENGTH
+        if end > len(data) or stored[at : at + HASH_LENGTH] != merkle.leaf_hash(data[offset + 2 : end]):
+            break
+        number, offset = number + 1, end
+    return number, offset
 
 
 def _belongs(store: Store, head: Checkpoint, edge: Edge, leaves: list[LeafHash], tile: Tile) -> bool:
