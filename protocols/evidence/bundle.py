@@ -195,6 +195,13 @@ class Bundle:
             yield start + position, buffer[position : position + length]
             position += length
 
+    def record_at(self, name: str, offset: int) -> bytes:
+        """The record that begins at an offset which `records` gave."""
+        member = self.members[name]
+        self.file.seek(member.offset + offset)
+        data = self.file.read(min(cose.MAX_BYTES, member.size - offset))
+        return data[: cose.item_length(data, 0)]
+
     def changed_files(self) -> list[str]:
         """Files that differ from the manifest, are missing, or are not named in it.
 

@@ -130,11 +130,11 @@ def item_length(data: bytes, offset: int) -> int:
     """
     if data[offset : offset + len(_HEAD)] != _HEAD:
         raise Malformed("not a COSE_Sign1 message: it must begin with D2 84", offset)
-    _, end = _read_bytes(data, offset + len(_HEAD), "protected header")
+    _, end = _byte_string(data, offset + len(_HEAD), "protected header")
     if end >= len(data) or data[end] != _EMPTY_MAP:
         raise Malformed("the unprotected header must be an empty map", end)
-    _, end = _read_bytes(data, end + 1, "payload")
-    _, end = _read_bytes(data, end, "signature")
+    _, end = _byte_string(data, end + 1, "payload")
+    _, end = _byte_string(data, end, "signature")
     return end - offset
 
 
@@ -178,6 +178,12 @@ def _check_claim(value: object, name: str) -> None:
 
 def _read_bytes(message: bytes, offset: int, name: str) -> tuple[bytes, int]:
     """The byte string at `offset` and the offset after it. Its length must be in the shortest form."""
+    start, end = _byte_string(message, offset, name)
+    return message[start:end], end
+
+
+def _byte_string(message: bytes, offset: int, name: str) -> tuple[int, int]:
+    """Where the content of the byte string at `offset` begins and ends."""
     head = message[offset] if offset < len(message) else 0
     if 0x40 <= head <= 0x57:
         length, start = head - 0x40, offset + 1
@@ -189,7 +195,7 @@ def _read_bytes(message: bytes, offset: int, name: str) -> tuple[bytes, int]:
         raise Malformed(f"the {name} must be a byte string with its length in the shortest form", offset)
     if start + length > len(message):
         raise Malformed(f"the {name} is cut off", offset)
-    return message[start : start + length], start + length
+    return start, start + length
 
 
 def _bytes_length(length: int) -> int:

@@ -6,15 +6,17 @@ else a record must fulfil is `verify`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from itertools import count
+from typing import Final, NamedTuple
 
 from protocols.errors import Malformed, Refused, Unverified
 from protocols.evidence import bundle as bundles
 from protocols.evidence import merkle, proof
 from protocols.evidence.bundle import Bundle
 from protocols.evidence.checkpoint import Checkpoint
+from protocols.evidence.cose import Kid
 from protocols.evidence.record import SignedRecord
 from protocols.evidence.verdict import Failure, Step
 
@@ -53,6 +55,15 @@ class At:
         return Failed(Failure(self.step, words, self.file, self.index, self.sequence, self.offset))
 
 
+class Entry(NamedTuple):
+    """A record as it lies in a file: the how many-th (from 0), where it begins, and its bytes."""
+
+    file: str
+    number: int
+    offset: int
+    raw: bytes
+
+
 @dataclass(slots=True)
 class Examination:
     """A bundle whose checkpoint is trusted, being read. `checkpoint_note`: the bytes that were trusted."""
@@ -68,11 +79,10 @@ class Examination:
         members = self.bundle.members.items()
         self.total_bytes = sum(member.size for name, member in members if name.endswith(".cbor-seq"))
 
-    def signed_records(self, file: str, step: Step) -> Iterator[tuple[At, SignedRecord]]:
-        """Each record of a file with its place. Its form is checked, nothing else."""
+    def entries(self, file: str, step: Step) -> Iterator[Entry]:
+        """Each record of a file, unread, with its place. Raises Failed where no record can begin."""
         records = self.bundle.records(file)
-        index = 0
-        while True:
+        for index in count():
             at = At(step, file, index)
             try:
                 entry = next(records, None)
@@ -81,20 +91,26 @@ class Examination:
                 raise at.failed(error.what) from error
             if entry is None:
                 return
-            at.offset, raw = entry
-            with at:
-                record = SignedRecord(raw)
-            at.sequence = record.record.sequence
-            yield at, record
-            index += 1
-            self.done_bytes += len(raw)
-            self.progress(self.done_bytes, self.total_bytes)
+            yield Entry(file, index, *entry)
 
-    def included(self, record: SignedRecord) -> int:
+    def signed_record(self, entry: Entry, step: Step) -> tuple[At, SignedRecord]:
+        """A record with its place. Its form is checked, nothing else."""
+        at = At(step, entry.file, entry.number, offset=entry.offset)
+        with at:
+            record = SignedRecord(entry.raw)
+        at.sequence = record.record.sequence
+        return at, record
+
+    def done(self, entries: Iterable[Entry]) -> None:
+        """So many more are checked."""
+        self.done_bytes += sum(len(entry.raw) for entry in entries)
+        self.progress(self.done_bytes, self.total_bytes)
+
+    def included(self, kid: Kid, sequence: int, raw: bytes) -> int:
         """The record's index in the log, proven at the bundle's checkpoint. Raises Unverified or Malformed."""
-        parsed = proof.parse(self.bundle.read(bundles.proof_file(record.kid, record.record.sequence)))
+        parsed = proof.parse(self.bundle.read(bundles.proof_file(kid, sequence)))
         if parsed.checkpoint_note != self.checkpoint_note:
             raise Unverified("the proof is at another checkpoint than the bundle's")
         tree = self.checkpoint
-        merkle.verify_inclusion(merkle.leaf_hash(record.raw), parsed.index, tree.size, parsed.hashes, tree.root)
+        merkle.verify_inclusion(merkle.leaf_hash(raw), parsed.index, tree.size, parsed.hashes, tree.root)
         return parsed.index

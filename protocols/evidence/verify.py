@@ -26,7 +26,6 @@ from protocols.evidence.policy import Trust
 from protocols.evidence.record import ROOT_TYPES, SignedRecord
 from protocols.evidence.testimony import Testimony
 from protocols.evidence.verdict import Check, Failure, Result, Step, Verdict
-from protocols.measurement.outcome import outcome
 from protocols.measurement.revisions import Included
 
 
@@ -70,7 +69,7 @@ class _Verification:
         self.words[Step.LOG] = f"{checkpoint.origin}, {_count(checkpoint.size, 'entry', 'entries')}"
         self.examination = Examination(bundle, checkpoint, note, self.progress)
         authority = self._root_chain(self.examination)
-        self.testimony = Testimony(self._registered_plan(bundle, authority))
+        self.testimony = Testimony(self._registered_plan(bundle, authority), self.examination)
         self._gateway_chains(self.examination, self.testimony, authority)
         self._figures(bundle, self.testimony)
         with At(Step.MANIFEST):
@@ -82,7 +81,8 @@ class _Verification:
         keys = {key_id(key.public): key for key in self.trust.root_keys}
         state: ChainState | None = None
         found: list[tuple[SignedRecord, int]] = []
-        for at, record in examination.signed_records(ROOT_FILE, Step.ROOT):
+        for entry in examination.entries(ROOT_FILE, Step.ROOT):
+            at, record = examination.signed_record(entry, Step.ROOT)
             with at:
                 if record.kid not in keys:
                     raise Unverified(f"signed with key {record.kid.hex()}, which the policy does not name as root")
@@ -92,7 +92,8 @@ class _Verification:
                 if state is None and not is_beginning(record):
                     raise Unverified("the root key's chain does not begin with sequence 0")
                 state = ChainState.after(record) if state is None else state.follow(record)
-                found.append((record, examination.included(record)))
+                found.append((record, examination.included(record.kid, record.record.sequence, record.raw)))
+            examination.done([entry])
         with At(Step.ROOT, ROOT_FILE):
             authority = read_authority(found)
         gateways, plans = len(authority.gateways), len(authority.plans)
@@ -127,7 +128,7 @@ class _Verification:
                     raise Refused("not-enrolled", f"key {kid.hex()} was never enrolled by the scheme's root key")
                 if project_id not in gateway.project_ids:
                     raise Refused("wrong-project", f"{gateway.gateway_id} is not enrolled for project {project_id}")
-            testimony.hear_chain(examination, kid, gateway)
+            testimony.hear_chain(kid, gateway)
         planned, reporting = testimony.registered.log_index, testimony.reporting_indices
         first = f"the first reporting record entry {min(reporting):,}" if reporting else "there is no such record yet"
         self.words |= {
@@ -150,8 +151,7 @@ class _Verification:
 
     def _figures(self, bundle: Bundle, testimony: Testimony) -> None:
         with At(Step.FIGURES, REPORT_FILE):
-            windows = {line_id: time.revisions.windows for line_id, time in testimony.times.items()}
-            figures = outcome(testimony.plan, windows, testimony.amendments).to_data()
+            figures = testimony.outcome().to_data()
             stated, computed = bundle.read(REPORT_FILE), bundles.report_bytes(figures)
             if stated != computed:
                 where = _first_difference(json.loads(stated), json.loads(computed), "")

@@ -35,7 +35,7 @@ from protocols.measurement.resample import (
 )
 from protocols.measurement.revisions import Included
 
-__all__ = ["RESAMPLES", "Figure", "Finding", "Outcome", "Period", "Plan", "Reason", "outcome"]
+__all__ = ["RESAMPLES", "Figure", "Finding", "Outcome", "Period", "Plan", "Reason", "outcome", "outcome_of"]
 
 RESAMPLES: Final = 2_000
 
@@ -189,6 +189,11 @@ def outcome(plan: Plan, windows: Mapping[str, Sequence[Window]], amendments: Seq
     """
     baseline = period_sums(plan, plan.baseline, windows)
     reporting = period_sums(plan, plan.reporting, windows)
+    return outcome_of(plan, baseline, reporting, amendments)
+
+
+def outcome_of(plan: Plan, baseline: PeriodSums, reporting: PeriodSums, amendments: Sequence[Included] = ()) -> Outcome:
+    """The outcome of `plan` from the sums of its two periods."""
     before, after = _columns(plan, baseline), _columns(plan, reporting)
     block = block_length(shift_rates_ppm(before, _PRIMARY), baseline.shifts_a_day)
     no_effect = placebo(before, _PRIMARY, block=block, confidence_permille=plan.confidence_permille, seed=plan.hash)

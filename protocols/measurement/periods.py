@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final, NamedTuple, TypeVar
 
 from protocols.errors import Malformed
 from protocols.measurement.account import TimeAccount, Window, total
 from protocols.measurement.elements import elements
 from protocols.measurement.plan import Period, Plan
+from protocols.measurement.tally import WEEK_MS, CellKey, CellSums, Tally
 
-WEEK_MS: Final = 7 * 86_400_000
+__all__ = ["GAPS_LISTED", "WEEK_MS", "Cell", "Frozen", "Gap", "PeriodSums", "period_sums", "period_sums_of", "tally"]
+
 GAPS_LISTED: Final = 100
 _Key = TypeVar("_Key", str, int)
 
@@ -109,17 +110,33 @@ class PeriodSums:
 
 def period_sums(plan: Plan, period: Period, windows: Mapping[str, Sequence[Window]]) -> PeriodSums:
     """The sums of one period. Raises Malformed when two windows of a line overlap."""
+    return period_sums_of(plan, period, [tally(line_id, period, windows.get(line_id, ())) for line_id in plan.line_ids])
+
+
+def tally(line_id: str, period: Period, windows: Iterable[Window]) -> Tally:
+    """The tally of those windows, in any order, that start in the period. Raises Malformed when two overlap."""
+    # Nothing but the period's own windows may matter: an auditor need not be given any other.
+    found, end_ms = Tally(line_id, period), None
+    for window in sorted((w for w in windows if w.start_ms in period), key=lambda w: w.start_ms):
+        if end_ms is not None and window.start_ms < end_ms:
+            raise Malformed(f"windows of line {line_id!r} overlap at {window.start_ms} ms: the time would count twice")
+        end_ms = window.end_ms
+        found.add(window)
+    return found
+
+
+def period_sums_of(plan: Plan, period: Period, tallies: Sequence[Tally]) -> PeriodSums:
+    """The sums of one period from the tally of each of the plan's lines, in the plan's order."""
     cells: list[Cell] = []
     gaps: list[Gap] = []
     missing = 0
-    for line_id in plan.line_ids:
-        # Nothing but the period's own windows may matter: an auditor need not be given any other.
-        line = sorted((w for w in windows.get(line_id, ()) if w.start_ms in period), key=lambda w: w.start_ms)
-        _refuse_overlap(line_id, line)
-        cells += _cells(plan, period, line_id, line)
-        holes = _holes(period, line_id, line)
+    for line in tallies:
+        line.flush()
+        cells += [_cell(plan, line.line_id, key, sums) for key, sums in line.cells.items()]
+        holes = [Gap(line.line_id, *hole, missing=True) for hole in line.holes()]
         missing += sum(hole.unknown_ms for hole in holes)
-        gaps += holes + _unknown_stretches(line_id, line)
+        gaps += holes
+        gaps += [Gap(line.line_id, *stretch, missing=False) for stretch in line.unknown_stretches()]
     account = total(cell.account for cell in cells)
     seen = account.length_ms
     longest = sorted(gaps, key=lambda gap: (-gap.unknown_ms, gap.from_ms, gap.line_id))[:GAPS_LISTED]
@@ -142,40 +159,10 @@ def period_sums(plan: Plan, period: Period, windows: Mapping[str, Sequence[Windo
     )
 
 
-def _refuse_overlap(line_id: str, line: Sequence[Window]) -> None:
-    for before, after in pairwise(line):
-        if after.start_ms < before.end_ms:
-            raise Malformed(f"windows of line {line_id!r} overlap at {after.start_ms} ms: the time would count twice")
-
-
-def _cells(plan: Plan, period: Period, line_id: str, line: Sequence[Window]) -> list[Cell]:
-    """Adds up a line's windows. Rows are gathered first and summed by column, which is what makes it fast."""
-    rows: dict[tuple[str, str, str, int], list[tuple[int, ...]]] = defaultdict(list)
-    estimated: dict[tuple[str, str, str, int], int] = defaultdict(int)
-    first: dict[tuple[str, str, str, int], int] = {}
-    unit = ""
-    for window in line:
-        unit = window.shift or unit
-        account = window.account
-        key = (window.product, window.shift, unit, (window.start_ms - period.from_ms) // WEEK_MS)
-        rows[key].append(account.as_ints())
-        first.setdefault(key, window.start_ms)
-        if account.estimated_count:
-            estimated[key] += _estimated_good(account)
-    out: list[Cell] = []
-    for key, ints in rows.items():
-        product, shift, unit, week = key
-        account = TimeAccount.from_ints([sum(column) for column in zip(*ints, strict=True)])
-        frozen = _frozen(plan, product, account, estimated[key])
-        out.append(Cell(line_id, product, shift, unit, week, account, frozen, first[key]))
-    return out
-
-
-def _estimated_good(account: TimeAccount) -> int:
-    """Good pieces that were estimated: the window's share of estimated pieces, rounded up."""
-    if account.total_count <= 0:
-        return account.good_count
-    return min(account.good_count, -(-account.good_count * account.estimated_count // account.total_count))
+def _cell(plan: Plan, line_id: str, key: CellKey, sums: CellSums) -> Cell:
+    account = TimeAccount.from_ints(sums.ints)
+    frozen = _frozen(plan, key.product, account, sums.estimated_good)
+    return Cell(line_id, *key, account, frozen, sums.first_ms)
 
 
 def _frozen(plan: Plan, product: str, account: TimeAccount, estimated_good: int) -> Frozen:
@@ -209,31 +196,3 @@ def _units(cells: Sequence[Cell]) -> tuple[tuple[str, TimeAccount, Frozen], ...]
     # A holiday, or a night that nobody planned, is no shift; one with pieces but without observed time is.
     kept = [unit for unit in units if unit[1].known_planned_ms > 0 or unit[1].total_count or unit[1].good_count]
     return tuple(sorted(kept, key=lambda unit: (first[unit[0]], unit[0])))
-
-
-def _holes(period: Period, line_id: str, line: Sequence[Window]) -> list[Gap]:
-    """Stretches of the period in which the line has no window that starts in it."""
-    out: list[Gap] = []
-    at = period.from_ms
-    for window in line:
-        if window.start_ms > at:
-            out.append(Gap(line_id, at, window.start_ms, window.start_ms - at, missing=True))
-        at = max(at, window.end_ms)
-    if at < period.to_ms:
-        out.append(Gap(line_id, at, period.to_ms, period.to_ms - at, missing=True))
-    return out
-
-
-def _unknown_stretches(line_id: str, line: Sequence[Window]) -> list[Gap]:
-    """Runs of neighbouring windows with unknown time."""
-    out: list[Gap] = []
-    for window in line:
-        unknown = window.account.unknown_ms
-        if not unknown:
-            continue
-        if out and out[-1].to_ms == window.start_ms:
-            last = out[-1]
-            out[-1] = last._replace(to_ms=window.end_ms, unknown_ms=last.unknown_ms + unknown)
-        else:
-            out.append(Gap(line_id, window.start_ms, window.end_ms, unknown, missing=False))
-    return out

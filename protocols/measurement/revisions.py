@@ -11,6 +11,7 @@ or falls by itself; one that contradicts what stands is kept, told, and changes 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -168,28 +169,31 @@ _RULES: Final[tuple[tuple[str, Callable[[TimeAccount], bool]], ...]] = (
 
 
 @dataclass(slots=True)
-class LineRevisions:
-    """The windows of one line as they stand, and what was amended in them.
+class Revisions(ABC):
+    """The amendments of one line's windows, wherever those are kept.
 
-    `windows` ascend in time and never overlap. `counts` tells which times matter to the caller (a report's periods):
-    windows and stops that begin at other times are not kept, and changes of them are passed over.
+    `counts` tells which times matter to the caller (a report's periods): windows and stops that begin at other times
+    are not kept, and changes of them are passed over.
     """
 
     line_id: str
     counts: Callable[[int], bool] = lambda start_ms: True
-    windows: list[Window] = field(default_factory=list)
     included: list[Included] = field(default_factory=list)
-    _statements: list[tuple[int, Source]] = field(default_factory=list)  # from this time on, this record's windows
     _measured: dict[int, TimeAccount] = field(default_factory=dict)  # by start, of the restated windows
     _versions: dict[int, int] = field(default_factory=dict)
     _reasons: dict[tuple[bytes, int], str] = field(default_factory=dict)
 
-    def add(self, windows: Iterable[Window], source: Source) -> None:
-        """Windows that a record states. The caller has checked that they begin after all that are here."""
-        fresh = [window for window in windows if self.counts(window.start_ms)]
-        if fresh:
-            self._statements.append((fresh[0].start_ms, source))
-            self.windows += fresh
+    @abstractmethod
+    def stated_by(self, at_ms: int) -> Source | None:
+        """The record that states the window which holds `at_ms`; None if there is none."""
+
+    @abstractmethod
+    def window(self, at_ms: int) -> Window:
+        """The window that holds `at_ms`, as it stands. `stated_by` has told that there is one."""
+
+    @abstractmethod
+    def replace(self, window: Window, account: TimeAccount) -> None:
+        """From now on `window`, as it stood, stands with this account."""
 
     def version(self, start_ms: int) -> int:
         """Of the window that begins at `start_ms`."""
@@ -210,7 +214,7 @@ class LineRevisions:
         if isinstance(change, ReasonChange):
             if not self.counts(change.stop_ms):
                 return None
-            found = Included(source, amendment, (), (_refusal(partial(self._amend_reason, change, source.key_id)),))
+            found = Included(source, amendment, (), (_refusal(partial(self._amend_reason, change, source)),))
         else:
             windows = tuple(each for each in change if self.counts(each.start_ms))
             if not windows:
@@ -223,33 +227,64 @@ class LineRevisions:
         self.included.append(found)
         return found
 
-    def _amend_reason(self, change: ReasonChange, key_id: bytes) -> None:
-        place, source = self._place(change.stop_ms)
-        if place is None or source is None or source.key_id != key_id:
+    def _stated_before(self, at_ms: int, source: Source) -> Source | None:
+        """The record of the same chain, before the amendment, that states the window which holds `at_ms`."""
+        stated = self.stated_by(at_ms)
+        earlier = stated is not None and stated.key_id == source.key_id and stated.sequence < source.sequence
+        return stated if earlier else None
+
+    def _amend_reason(self, change: ReasonChange, source: Source) -> None:
+        if self._stated_before(change.stop_ms, source) is None:
             raise Refused("unknown-window", f"no window of this gateway holds the time {change.stop_ms}")
-        refuse_other_reason(self._reasons.get((key_id, change.stop_ms)), change)
-        self._reasons[key_id, change.stop_ms] = change.new
+        refuse_other_reason(self._reasons.get((source.key_id, change.stop_ms)), change)
+        self._reasons[source.key_id, change.stop_ms] = change.new
 
     def _amend_window(self, kind: AmendmentKind, change: WindowChange, source: Source) -> None:
-        place, stated = self._place(change.start_ms)
-        window = None if place is None else self.windows[place]
-        asked = (change.start_ms, change.end_ms, Source(source.key_id, change.sequence))
-        if window is None or (window.start_ms, window.end_ms, stated) != asked:
+        stated = self._stated_before(change.start_ms, source)
+        window = self.window(change.start_ms) if stated == (source.key_id, change.sequence) else None
+        if window is None or (window.start_ms, window.end_ms) != (change.start_ms, change.end_ms):
             words = f"record {change.sequence} of this gateway states no window [{change.start_ms}, {change.end_ms})"
             raise Refused("unknown-window", words)
-        assert place is not None
         account = restated(window.account, kind, change.fields)
         self._measured.setdefault(window.start_ms, window.account)
         self._versions[window.start_ms] = self.version(window.start_ms) + 1
+        self.replace(window, account)
+
+
+@dataclass(slots=True)
+class LineRevisions(Revisions):
+    """The windows of one line as they stand. `windows` ascend in time and never overlap."""
+
+    windows: list[Window] = field(default_factory=list)
+    _statements: list[tuple[int, Source]] = field(default_factory=list)  # from this time on, this record's windows
+
+    def add(self, windows: Iterable[Window], source: Source) -> None:
+        """Windows that a record states. The caller has checked that they begin after all that are here."""
+        fresh = [window for window in windows if self.counts(window.start_ms)]
+        if fresh:
+            self._statements.append((fresh[0].start_ms, source))
+            self.windows += fresh
+
+    def stated_by(self, at_ms: int) -> Source | None:
+        if self._place(at_ms) is None:
+            return None
+        of = bisect_right(self._statements, at_ms, key=lambda statement: statement[0]) - 1
+        return self._statements[of][1]
+
+    def window(self, at_ms: int) -> Window:
+        place = self._place(at_ms)
+        assert place is not None
+        return self.windows[place]
+
+    def replace(self, window: Window, account: TimeAccount) -> None:
+        place = self._place(window.start_ms)
+        assert place is not None
         self.windows[place] = replace(window, account=account)
 
-    def _place(self, at_ms: int) -> tuple[int | None, Source | None]:
-        """Where in `windows` the window that holds `at_ms` is, and which record states it."""
+    def _place(self, at_ms: int) -> int | None:
+        """Where in `windows` the window that holds `at_ms` is."""
         place = bisect_right(self.windows, at_ms, key=lambda window: window.start_ms) - 1
-        if place < 0 or self.windows[place].end_ms <= at_ms:
-            return None, None
-        of = bisect_right(self._statements, at_ms, key=lambda statement: statement[0]) - 1
-        return place, self._statements[of][1]
+        return None if place < 0 or self.windows[place].end_ms <= at_ms else place
 
 
 def refuse_other_reason(stands: str | None, change: ReasonChange) -> None:
