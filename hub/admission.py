@@ -24,6 +24,7 @@ from protocols.evidence.bodies import (
     Heartbeat,
     Measurement,
     PlanStatement,
+    RawGap,
     Revocation,
     Rotation,
 )
@@ -215,7 +216,7 @@ def _lines_of(record: SignedRecord) -> set[str]:
             return {line.line_id for line in lines}
         case Configurations(configurations):
             return {_configured_line(data) for data in configurations}
-        case Gap(line_id) | Amendment(line_id):
+        case Gap(line_id) | RawGap(line_id) | Amendment(line_id):
             return {line_id}
         case Enrolment() as enrolment:
             _check_key(enrolment.public_key)

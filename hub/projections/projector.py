@@ -25,6 +25,7 @@ from protocols.evidence.bodies import (
     Heartbeat,
     Measurement,
     PlanStatement,
+    RawGap,
     Revocation,
     Rotation,
 )
@@ -155,7 +156,7 @@ def _body(connection: Connection, rows: WindowRows, index: int, signed: SignedRe
         case Amendment() as amendment:
             rows.write()  # what it amends may be in the same batch
             amend(connection, index, signed.kid, amendment)
-        case Heartbeat():
+        case Heartbeat() | RawGap():
             pass
         case Audit() as audit:
             project_id, who, seed, lines, difference = audit_to_wire(audit)

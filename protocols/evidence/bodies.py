@@ -27,6 +27,7 @@ class RecordType(StrEnum):
     MEASUREMENT = "measurement"
     CONFIG = "config"
     GAP = "gap"
+    RAW_GAP = "raw-gap"
     HEARTBEAT = "heartbeat"
     AMENDMENT = "amendment"
     AUDIT = "audit"
@@ -61,6 +62,20 @@ class Gap:
     line_id: str
     from_ms: int
     to_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawGap:
+    """Raw samples that the gateway does not hold, or no more: `chunks` chunks of a line, over (from_ms, to_ms].
+
+    It explains why a challenge cannot be answered. What was measured of them stands, and counts as before.
+    """
+
+    line_id: str
+    from_ms: int
+    to_ms: int
+    chunks: int
     reason: str
 
 
@@ -114,6 +129,7 @@ Body: TypeAlias = (
     Measurement
     | Configurations
     | Gap
+    | RawGap
     | Heartbeat
     | Amendment
     | Audit
@@ -127,6 +143,7 @@ _TYPES: Final[dict[type[Body], RecordType]] = {
     Measurement: RecordType.MEASUREMENT,
     Configurations: RecordType.CONFIG,
     Gap: RecordType.GAP,
+    RawGap: RecordType.RAW_GAP,
     Heartbeat: RecordType.HEARTBEAT,
     Amendment: RecordType.AMENDMENT,
     Audit: RecordType.AUDIT,
@@ -153,6 +170,8 @@ def body_to_wire(body: Body, start_ms: int) -> object:
             return list(configurations)
         case Gap():
             return [body.line_id, body.from_ms, body.to_ms, body.reason]
+        case RawGap():
+            return [body.line_id, body.from_ms, body.to_ms, body.chunks, body.reason]
         case Heartbeat():
             return {}
         case Amendment():
@@ -182,6 +201,8 @@ def body_from_wire(type_name: object, value: object, start_ms: int, end_ms: int)
             return _configurations(value)
         case RecordType.GAP:
             return _gap(value)
+        case RecordType.RAW_GAP:
+            return _raw_gap(value)
         case RecordType.HEARTBEAT:
             as_map(value, "body", frozenset())
             return Heartbeat()
@@ -228,6 +249,20 @@ def _gap(value: object) -> Gap:
     )
     if gap.to_ms <= gap.from_ms:
         raise Malformed("gap: ends before it starts, or is empty")
+    return gap
+
+
+def _raw_gap(value: object) -> RawGap:
+    line_id, from_ms, to_ms, chunks, reason = as_list(value, "body", 5)
+    gap = RawGap(
+        as_id(line_id, "line id"),
+        as_time_ms(from_ms, "raw gap's start"),
+        as_time_ms(to_ms, "raw gap's end"),
+        as_int(chunks, "raw gap's chunks", 1),
+        as_text(reason, "reason", empty=False),
+    )
+    if gap.to_ms <= gap.from_ms:
+        raise Malformed("raw gap: ends before it starts, or is empty")
     return gap
 
 

@@ -72,8 +72,8 @@ def encode(value: object) -> bytes:
 def decode(data: bytes, max_bytes: int, *, typed_arrays: bool = False) -> Any:
     """The value whose canonical encoding `data` is. Arrays come back as lists.
 
-    `typed_arrays`: whether it may hold any. Raises Malformed if `data` is longer than `max_bytes`, does not parse, has something after its end, is outside
-    the model, or is any other encoding of the same value.
+    `typed_arrays`: whether it may hold any. Raises Malformed if `data` is longer than `max_bytes`, does not parse, has
+    something after its end, is outside the model, or is any other encoding of the same value.
     """
     if len(data) > max_bytes:
         raise Malformed(f"{len(data)} bytes where at most {max_bytes} are allowed")

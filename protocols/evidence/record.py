@@ -26,6 +26,7 @@ from protocols.evidence.bodies import (
     Heartbeat,
     Measurement,
     PlanStatement,
+    RawGap,
     RecordType,
     Revocation,
     Rotation,
@@ -41,8 +42,8 @@ from protocols.measurement.revisions import Amendment
 __all__ = [
     "CONTENT_TYPE", "MAX_BYTES", "NO_PREVIOUS", "ROOT_TYPES", "VERSION", "Amendment", "Body", "CheckpointSeen", "Clock",
     "Configurations", "Enrolment", "Gap", "Heartbeat", "LineStatement", "Measurement", "PlanStatement", "RawCommitment",
-    "Record", "RecordHash", "RecordType", "Revocation", "Rotation", "SignedRecord", "decode_record", "encode_record",
-    "fits", "record_hash", "sign_record",
+    "RawGap", "Record", "RecordHash", "RecordType", "Revocation", "Rotation", "SignedRecord", "decode_record",
+    "encode_record", "fits", "record_hash", "sign_record",
 ]  # fmt: skip
 
 RecordHash = NewType("RecordHash", bytes)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.admission import Admitted, Ahead, Duplicate, Fork, Head, Key, NotAdmitted, State, admit
-from protocols.evidence.bodies import Configurations, Gap, Heartbeat, Measurement, PlanStatement, Revocation
+from protocols.evidence.bodies import Configurations, Gap, Heartbeat, Measurement, PlanStatement, RawGap, Revocation
 from protocols.evidence.cose import key_id
 from protocols.evidence.record import MAX_BYTES, SignedRecord
 from tests.support.evidence import GATEWAY, GATEWAY_KEY, ROOT_KEY, chain, line_statement, private_key, record, signed
@@ -82,6 +82,7 @@ REFUSALS: list[tuple[str, Callable[[], bytes], Callable[[], State], str | None]]
     ("wrong-issuer", lambda: signed(record(Heartbeat()), issuer="gateway-2").raw, lambda: EMPTY, GATEWAY),
     ("foreign-line", lambda: chain(Measurement((line_statement("mixing"),)))[0].raw, lambda: EMPTY, GATEWAY),
     ("foreign-line", lambda: chain(Gap("mixing", 1, 2, "off"))[0].raw, lambda: EMPTY, GATEWAY),
+    ("foreign-line", lambda: chain(RawGap("mixing", 1, 2, 1, "old"))[0].raw, lambda: EMPTY, GATEWAY),
     ("malformed", lambda: chain(Configurations(({"line_id": "filling"},)))[0].raw, lambda: EMPTY, GATEWAY),
     ("wrong-subject", lambda: CHAIN[2].raw, _subject_changed, GATEWAY),
     ("wrong-signer", lambda: chain(Revocation("g", KID, 0, "x"))[0].raw, lambda: EMPTY, GATEWAY),
