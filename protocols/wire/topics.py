@@ -1,9 +1,9 @@
 """MQTT topics between agent and hub.
 
-Decides names and directions. Does not decide what the payloads hold (`protocols.evidence.record`, `receipt`, and
-the live JSON of docs/formats.md).
+Decides names and directions. Does not decide what the payloads hold (`protocols.evidence.record`, `receipt`,
+`challenge`, and the live JSON of docs/formats.md).
 
-A gateway writes only below its own id and reads only its own receipts, so that a broker's ACL can be one pattern:
+A gateway writes only below its own id and reads only its own receipts and challenges, so that a broker's ACL can be one pattern:
 `linetally/v1/%u/...`.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 from protocols.errors import Malformed
 
 ROOT: Final = "linetally/v1"
-_TOPIC: Final = re.compile(r"linetally/v1/([A-Za-z0-9_-]{1,64})/(statement|receipt|live)")
+_TOPIC: Final = re.compile(r"linetally/v1/([A-Za-z0-9_-]{1,64})/(statement|receipt|live|challenge|raw)")
 
 
 class Channel(StrEnum):
@@ -25,9 +25,13 @@ class Channel(StrEnum):
     STATEMENT = "statement"  # agent to hub, QoS 1: the COSE_Sign1 bytes of one record
     RECEIPT = "receipt"  # hub to agent, QoS 1: a receipt or a refusal
     LIVE = "live"  # agent to hub, QoS 0: JSON, unsigned, for dashboards only
+    CHALLENGE = "challenge"  # hub to agent, QoS 1: which raw samples are asked for
+    RAW = "raw"  # agent to hub, QoS 1: one message of the answer to a challenge
 
 
-QOS: Final = {Channel.STATEMENT: 1, Channel.RECEIPT: 1, Channel.LIVE: 0}
+QOS: Final = {
+    Channel.STATEMENT: 1, Channel.RECEIPT: 1, Channel.LIVE: 0, Channel.CHALLENGE: 1, Channel.RAW: 1,
+}  # fmt: skip
 
 
 def topic(gateway_id: str, channel: Channel) -> str:
@@ -48,6 +52,14 @@ def receipt_topic(gateway_id: str) -> str:
 
 def live_topic(gateway_id: str) -> str:
     return topic(gateway_id, Channel.LIVE)
+
+
+def challenge_topic(gateway_id: str) -> str:
+    return topic(gateway_id, Channel.CHALLENGE)
+
+
+def raw_topic(gateway_id: str) -> str:
+    return topic(gateway_id, Channel.RAW)
 
 
 def all_gateways(channel: Channel) -> str:

@@ -19,7 +19,15 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from protocols.wire.topics import Channel, all_gateways, live_topic, receipt_topic, statement_topic
+from protocols.wire.topics import (
+    Channel,
+    all_gateways,
+    challenge_topic,
+    live_topic,
+    raw_topic,
+    receipt_topic,
+    statement_topic,
+)
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "mosquitto"
 # CONNECT of MQTT 5: clean start, 60 s keep-alive, no properties, client id "x".
@@ -157,19 +165,24 @@ def peer(broker: int, folder: Path) -> Iterator[Callable[..., Peer]]:
 
 def test_statements_go_up_and_receipts_come_down(peer: Callable[..., Peer]) -> None:
     hub, a = peer("linetally-hub"), peer("gateway-gw-a")
-    hub.subscribe(all_gateways(Channel.STATEMENT), all_gateways(Channel.LIVE))
-    a.subscribe(receipt_topic("gw-a"))
+    hub.subscribe(*(all_gateways(channel) for channel in (Channel.STATEMENT, Channel.LIVE, Channel.RAW)))
+    a.subscribe(receipt_topic("gw-a"), challenge_topic("gw-a"))
     assert a.publish(statement_topic("gw-a"), b"record") == 0
     assert hub.next() == (statement_topic("gw-a"), b"record")
     assert a.publish(live_topic("gw-a"), b"{}") == 0
     assert hub.next() == (live_topic("gw-a"), b"{}")
     assert hub.publish(receipt_topic("gw-a"), b"receipt") == 0
     assert a.next() == (receipt_topic("gw-a"), b"receipt")
+    assert hub.publish(challenge_topic("gw-a"), b"challenge") == 0
+    assert a.next() == (challenge_topic("gw-a"), b"challenge")
+    assert a.publish(raw_topic("gw-a"), b"piece") == 0
+    assert hub.next() == (raw_topic("gw-a"), b"piece")
 
 
 @pytest.mark.parametrize(
     "topic",
-    [statement_topic("gw-b"), live_topic("gw-b"), receipt_topic("gw-b"), receipt_topic("gw-a"),
+    [statement_topic("gw-b"), live_topic("gw-b"), receipt_topic("gw-b"), receipt_topic("gw-a"), raw_topic("gw-b"),
+     challenge_topic("gw-b"), challenge_topic("gw-a"),
      "linetally/v1/gw-a/other", "linetally/v1/statement", "anything", "linetally/v1/gateway-gw-a/statement"],
 )  # fmt: skip
 def test_a_gateway_publishes_on_its_own_topics_only(topic: str, peer: Callable[..., Peer]) -> None:
@@ -184,7 +197,9 @@ def test_a_gateway_reads_its_own_receipts_only(peer: Callable[..., Peer]) -> Non
     """A refused subscription is still granted in SUBACK; what counts is that nothing comes."""
     hub, a, b = peer("linetally-hub"), peer("gateway-gw-a"), peer("gateway-gw-b")
     a.subscribe("#", receipt_topic("gw-b"), all_gateways(Channel.STATEMENT), all_gateways(Channel.RECEIPT), "$SYS/#")
+    a.subscribe(challenge_topic("gw-b"), all_gateways(Channel.CHALLENGE), all_gateways(Channel.RAW))
     assert hub.publish(receipt_topic("gw-b"), b"for b") == 0
+    assert hub.publish(challenge_topic("gw-b"), b"for b") == 0
     assert b.publish(statement_topic("gw-b"), b"of b") == 0
     assert a.hears_nothing()
     assert hub.publish(receipt_topic("gw-a"), b"for a") == 0

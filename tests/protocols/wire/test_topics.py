@@ -10,8 +10,10 @@ from protocols.errors import Malformed
 from protocols.wire.topics import (
     Channel,
     all_gateways,
+    challenge_topic,
     live_topic,
     parse_topic,
+    raw_topic,
     receipt_topic,
     statement_topic,
     topic,
@@ -27,6 +29,8 @@ def test_the_names() -> None:
     assert statement_topic("gw-1") == "linetally/v1/gw-1/statement"
     assert receipt_topic("gw-1") == "linetally/v1/gw-1/receipt"
     assert live_topic("gw-1") == "linetally/v1/gw-1/live"
+    assert challenge_topic("gw-1") == "linetally/v1/gw-1/challenge"
+    assert raw_topic("gw-1") == "linetally/v1/gw-1/raw"
     assert all_gateways(Channel.LIVE) == "linetally/v1/+/live"
 
 
