@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import APIRouter, HTTPException, Query
 from sqlalchemy import select
+from starlette.responses import Response
 
 from hub import database as db
 from hub.api import catalogue
@@ -54,7 +55,9 @@ To = Annotated[str | None, Query(description="the first moment that is out; the 
 Zone = Annotated[str | None, Query(description="IANA zone of local times; without it, the lines' own")]
 
 
-@router.get("/rollup", summary="Sums, figures and losses over places, products, orders, shifts and days")
+@router.get(
+    "/rollup", response_model=Rollup, summary="Sums, figures and losses over places, products, orders, shifts and days"
+)
 def rollup(
     who: Reading,
     services: ServicesOf,
@@ -66,7 +69,7 @@ def rollup(
     project: Annotated[str | None, Query(description="only the lines of this project")] = None,
     definition: Annotated[Wanted, Query(description="under which definition of OEE")] = Wanted.LINE,
     tree: Annotated[bool, Query(description="each row with its tree of losses")] = True,
-) -> Rollup:
+) -> Response:
     groups = list(dict.fromkeys(by or []))
     chosen = _chosen(placed_lines(services, who), line, project, groups)
     from_ms, to_ms, name = _span(services, chosen.values(), from_, to, zone)
@@ -81,7 +84,7 @@ def rollup(
         lines_of.setdefault(key_of(row, groups), set()).add(row.place.line)
     whole = total(row.account for row in rows)
     doubts = [] if not reading.doubt else [RollupNote(code=reading.doubt, count=len(chosen), words=reading.words)]
-    return Rollup(
+    answer = Rollup(
         from_ms=from_ms,
         to_ms=to_ms,
         timezone=name,
@@ -100,6 +103,8 @@ def rollup(
         ],
         total=row_of({}, whole, reading.definition, len({row.place.line for row in rows}), True),
     )
+    # Written here: FastAPI would check each part of it again, which takes longer than making it.
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 @router.get("/lines/{line_id}/machines", summary="The OEE of a line by its bottleneck, and of each machine apart")

@@ -122,15 +122,24 @@ class LineOfMachines(Frozen):
     machines: list[MachineOee]
 
 
+def _rounded(value: Fraction, scale: int) -> float:
+    """To 1 / `scale`, halves upward; by integers, for Fraction's own rounding takes most of a long answer's time."""
+    return (2 * scale * value.numerator + value.denominator) // (2 * value.denominator) / scale
+
+
 def exact(value: Fraction) -> Exact:
-    return Exact(numerator=value.numerator, denominator=value.denominator, value=float(round(value, 1)))
+    # Not validated: the parts are integers and a float of our own making, and a year of days has thousands.
+    return Exact.model_construct(numerator=value.numerator, denominator=value.denominator, value=_rounded(value, 10))
 
 
 def figure_value(value: Fraction | None, because: Undefined | None) -> FigureValue:
     """`because` is told only where there is no value."""
     if value is None:
-        return FigureValue(numerator=None, denominator=None, value=None, undefined_because=because)
-    return FigureValue(numerator=value.numerator, denominator=value.denominator, value=float(round(value, 6)))
+        return FigureValue.model_construct(numerator=None, denominator=None, value=None, undefined_because=because)
+    return FigureValue.model_construct(
+        numerator=value.numerator, denominator=value.denominator, value=_rounded(value, 1_000_000),
+        undefined_because=None,
+    )  # fmt: skip
 
 
 def figure_words(definition: Definition) -> list[FigureWords]:
@@ -169,7 +178,7 @@ def row_of(
 
 
 def loss_part(node: Node) -> LossPart:
-    return LossPart(
+    return LossPart.model_construct(
         name=node.name,
         ms=exact(node.ms),
         pieces=None if node.pieces is None else exact(node.pieces),
