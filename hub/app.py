@@ -21,6 +21,8 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from hub import api, enrolment
+from hub.audit.challenger import Challenger
+from hub.audit.store import RawStore
 from hub.broker import EmbeddedBroker
 from hub.clock import now_ms
 from hub.config import HubConfig
@@ -38,6 +40,7 @@ from hub.root import load_log_key
 from hub.services import HubStatus, Services
 from protocols.errors import ConfigurationError, Refused
 from protocols.evidence.note import SignerKey
+from protocols.wire.topics import Channel
 
 logger = logging.getLogger("hub.app")
 
@@ -74,8 +77,18 @@ def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
             broker.start()
         stack.callback(writer.stop)
         writer.start()
+        challenger = Challenger(
+            engine,
+            log,
+            RawStore(config.raw_folder, config.audit.keep_megabytes * 1_000_000),
+            lambda gateway_id, payload: link.publish(gateway_id, payload, Channel.CHALLENGE),
+            lambda: link.is_connected,
+            now_ms,
+        )
+        stack.callback(challenger.stop)
         stack.callback(link.stop)
-        link.start(writer.offer)
+        link.start(writer.offer, challenger.offer)
+        challenger.start()
         cosigner = None
         if config.witness:
             cosigner = Cosigner(log, config.log_folder, config.witness, config.quorum)
@@ -94,7 +107,7 @@ def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
             log=log if cosigner is None else CosignedLog(log, cosigner),
             index=Index(engine),
             live=bus,
-            status=lambda: _status(started_ms, log, writer, link, broker, influx, cosigner),
+            status=lambda: _status(started_ms, log, writer, link, broker, influx, cosigner, challenger),
             enrol=lambda request: _enrol(engine, request),
             write_report=lambda project_id: _write_report(services, project_id),
             log_vkey=str(signer.verifier),
@@ -194,9 +207,10 @@ def _status(
     broker: EmbeddedBroker | None,
     influx: InfluxThread | None,
     cosigner: Cosigner | None,
+    challenger: Challenger,
 ) -> HubStatus:
     counts = writer.counts()
-    alarms = [counts.alarm, link.alarm, influx and influx.alarm]
+    alarms = [counts.alarm, link.alarm, influx and influx.alarm, challenger.alarm]
     if cosigner is not None:
         alarms += cosigner.alarms
     if broker is not None and not broker.is_running:

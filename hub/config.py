@@ -92,6 +92,13 @@ class IngestConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditConfig:
+    """`keep_megabytes`: of raw samples that gateways were asked for; the days that came first go first."""
+
+    keep_megabytes: int = 2_000
+
+
+@dataclass(frozen=True, slots=True)
 class InfluxConfig:
     """Where the time series go; without this table nothing is written. The token stands in a file of its own."""
 
@@ -112,6 +119,7 @@ class HubConfig:
     log: LogConfig = field(default_factory=LogConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     ingest: IngestConfig = field(default_factory=IngestConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     influx: InfluxConfig | None = None
     witness: tuple[WitnessConfig, ...] = ()
 
@@ -123,6 +131,10 @@ class HubConfig:
     @property
     def log_folder(self) -> Path:
         return self.data / "log"
+
+    @property
+    def raw_folder(self) -> Path:
+        return self.data / "raw"
 
     @property
     def reports_folder(self) -> Path:
@@ -141,6 +153,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "ingest.batch_wait_ms": (0, 1_000),
     "ingest.queue_records": (16, 65_535),
     "ingest.quarantine_records": (100, 1_000_000),
+    "audit.keep_megabytes": (1, 1_000_000),
 }
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _SECRET_KEYS: Final = frozenset({"token", "password"})

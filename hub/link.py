@@ -37,6 +37,10 @@ MAX_LIVE_BYTES: Final = 65_535
 _DISCONNECTED_WORDS: Final = "No connection to the broker {host}:{port}. Agents keep their records until it is back."
 
 
+OfferRaw = Callable[[str, bytes, Callable[[], None]], None]
+"""Takes one message of a gateway's raw samples: its id, the payload, and what acknowledges it."""
+
+
 class Link:
     """Runs in paho's own thread. `publish` may be called from any thread and never blocks."""
 
@@ -53,6 +57,7 @@ class Link:
         self._may_speak_for = may_speak_for
         self._now_ms = now_ms
         self._offer: Callable[[Arrival], None] | None = None
+        self._offer_raw: OfferRaw | None = None
         self._connected = threading.Event()
         # Message ids belong to one connection: acknowledging an old one would acknowledge somebody else's message.
         self._connection = 0
@@ -82,9 +87,9 @@ class Link:
             return None
         return _DISCONNECTED_WORDS.format(host=self._config.host, port=self._config.port)
 
-    def start(self, offer: Callable[[Arrival], None]) -> None:
+    def start(self, offer: Callable[[Arrival], None], offer_raw: OfferRaw | None = None) -> None:
         """Connects, now or when the broker is there, and keeps at it."""
-        self._offer = offer
+        self._offer, self._offer_raw = offer, offer_raw
         self._client.connect_async(
             self._config.host, self._config.port, keepalive=KEEPALIVE_S, clean_start=False,
             properties=self._connect_properties,
@@ -95,10 +100,10 @@ class Link:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def publish(self, gateway_id: str, payload: bytes) -> None:
-        """A receipt or refusal. Without a connection it is dropped: the gateway asks again with its record."""
+    def publish(self, gateway_id: str, payload: bytes, channel: Channel = Channel.RECEIPT) -> None:
+        """A receipt or refusal; or a challenge. Without a connection it is dropped: the gateway asks again with its
+        record, and a challenge is sent again until it is answered."""
         if self.is_connected:
-            channel = Channel.RECEIPT
             self._client.publish(topics.topic(gateway_id, channel), payload, qos=topics.QOS[channel])
 
     # ------------------------------------------------------------ paho's thread
@@ -112,7 +117,7 @@ class Link:
         self._connection += 1
         client.subscribe([
             (topics.all_gateways(channel), SubscribeOptions(qos=topics.QOS[channel]))
-            for channel in (Channel.STATEMENT, Channel.LIVE)
+            for channel in (Channel.STATEMENT, Channel.LIVE, Channel.RAW)
         ])  # fmt: skip
         self._connected.set()
         logger.info("connected to the broker %s:%d", self._config.host, self._config.port)
@@ -140,6 +145,9 @@ class Link:
             assert self._offer is not None, "messages come after start"
             arrival = Arrival(bytes(message.payload), gateway_id, acknowledge, seen_size=_seen_size(message.properties))
             self._offer(arrival)
+            return
+        if channel is Channel.RAW and self._offer_raw is not None:
+            self._offer_raw(gateway_id, bytes(message.payload), acknowledge)
             return
         if channel is Channel.LIVE and (live := parse_live(message.payload)) is not None:
             line_id = live["line"]

@@ -1,6 +1,6 @@
 """Root-signed records: made with the scheme's root key in its holder's hands, left for the hub to log.
 
-Decides the root chain's sequence and how a submission reaches the log: the serving hub takes it from the database
+Decides the chain's sequence and how a submission reaches the log: the serving hub takes it from the database
 within a second, or, when none is serving, the command appends it itself. The key never enters the hub's data.
 """
 
@@ -24,7 +24,7 @@ from protocols.errors import ConfigurationError, LinetallyError, Malformed, Refu
 from protocols.evidence.bodies import Body
 from protocols.evidence.cose import key_id
 from protocols.evidence.note import Algorithm, SignerKey, VerifierKey
-from protocols.evidence.record import Clock, Record, sign_record
+from protocols.evidence.record import CheckpointSeen, Clock, Record, sign_record
 
 SUBJECT: Final = "scheme"
 ATTEMPTS: Final = 5
@@ -99,9 +99,26 @@ def submit(engine: Engine, signer: SignerKey, body: Body, now_ms: int, clock_sou
     `clock_source` is "simulated" where `now_ms` is not this machine's time. Raises Refused for an unknown root key.
     """
     private_key = Ed25519PrivateKey.from_private_bytes(signer.seed)
-    kid = key_id(private_key.public_key().public_bytes_raw())
     if signer.verifier not in registered(engine):
         raise Refused("unknown-root", f"this hub does not know the root key {signer.verifier}")
+    return leave(engine, private_key, signer.name, SUBJECT, body, now_ms, clock_source)
+
+
+def leave(
+    engine: Engine,
+    private_key: Ed25519PrivateKey,
+    issuer: str,
+    subject: str,
+    body: Body,
+    now_ms: int,
+    clock_source: str = "none",
+    seen: CheckpointSeen | None = None,
+) -> int:
+    """Signs `body` as the next record of the key's chain and leaves it for the hub; gives the submission's id.
+
+    For keys that do not send by MQTT: the root key, and auditors' (`hub.audit.auditor`). Raises Refused.
+    """
+    kid = key_id(private_key.public_key().public_bytes_raw())
     boot_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
     boot_id = bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip().replace("-", ""))
     for _ in range(ATTEMPTS):
@@ -114,8 +131,9 @@ def submit(engine: Engine, signer: SignerKey, body: Body, now_ms: int, clock_sou
             end_ms=now_ms,
             clock=Clock(boot_ms, boot_ms, clock_source),
             body=body,
+            checkpoint_seen=seen,
         )
-        signed = sign_record(private_key, record, issuer=signer.name, subject=SUBJECT)
+        signed = sign_record(private_key, record, issuer=issuer, subject=subject)
         values = {
             "kid": kid, "sequence": record.sequence, "hash": signed.hash, "raw": signed.raw, "state": "waiting",
         }  # fmt: skip
@@ -126,7 +144,7 @@ def submit(engine: Engine, signer: SignerKey, body: Body, now_ms: int, clock_sou
             continue  # another command took this sequence: follow it
         assert result.inserted_primary_key is not None
         return int(result.inserted_primary_key[0])
-    raise Refused("busy", "others submit root-signed records at the same time; try again")
+    raise Refused("busy", "others submit records of this key at the same time; try again")
 
 
 def wait(engine: Engine, submission_id: int, append_here: Callable[[], bool]) -> int:

@@ -1,0 +1,1 @@
+"""The audit: raw samples of random minutes are asked for, replayed, and compared with what was signed."""

@@ -1,0 +1,207 @@
+"""One job of an audit: pieces to chunks, chunks to windows, windows against what was signed. Pure; runs in a process.
+
+Decides in which order a piece is believed: the record's signature, the commitment in it, the path to the chunk, and
+only then the chunk's rows. What is refused is counted and said, and never replayed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from protocols.errors import Malformed, Refused, Unverified
+from protocols.evidence.bodies import Measurement
+from protocols.evidence.cose import Kid
+from protocols.evidence.keys import load_public_key
+from protocols.evidence.raw import Chunk, Piece, verify_piece
+from protocols.evidence.record import SignedRecord
+from protocols.measurement.account import Window
+from protocols.measurement.configuration import LineConfiguration
+from protocols.measurement.replay import Difference, RawRows, compare, replay
+
+Place = tuple[Kid, int]
+"""A record: its key and sequence."""
+_SAID: Final = 5  # of each kind of fault, the first few are told
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one process works on. All of it is bytes, numbers and texts.
+
+    `pieces`: of any lines, in any order. `tail`: pieces after them that only help to decide the last windows.
+    `records`: the messages that the pieces name. `keys`: public keys (32 bytes) of trusted gateways, and their lines.
+    `configurations`: `LineConfiguration.to_data()` by hash, as the log has them. `asked`: by line, the starts of the
+    windows to be compared; None: all. `gather`: as of `replay`.
+    """
+
+    pieces: Sequence[Piece]
+    tail: Sequence[Piece]
+    records: Mapping[Place, bytes]
+    keys: Mapping[Kid, tuple[bytes, frozenset[str]]]
+    configurations: Mapping[bytes, Mapping[str, Any]]
+    asked: Mapping[str, frozenset[int]] | None = None
+    gather: int = 1
+
+
+@dataclass(slots=True)
+class LineFound:
+    """What was found of one line. `differences`: the first few; `memory_faults`: times (ms), the first few.
+
+    `compared`: starts of the windows that were asked for and replayed. The findings of two jobs may be added.
+    """
+
+    chunks: int = 0
+    rows: int = 0
+    compared: set[int] = field(default_factory=set)
+    equal: int = 0
+    from_ms: int = 2**62
+    to_ms: int = 0
+    memory_checked: int = 0
+    memory_fault_count: int = 0
+    memory_faults: list[int] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+    def add(self, other: LineFound) -> None:
+        self.chunks += other.chunks
+        self.rows += other.rows
+        self.compared |= other.compared
+        self.equal += other.equal
+        self.from_ms, self.to_ms = min(self.from_ms, other.from_ms), max(self.to_ms, other.to_ms)
+        self.memory_checked += other.memory_checked
+        self.memory_fault_count += other.memory_fault_count
+        self.memory_faults = sorted({*self.memory_faults, *other.memory_faults})[:_SAID]
+        found = sorted((*self.differences, *other.differences), key=lambda each: each.start_ms)
+        self.differences = found[:_SAID]
+
+
+@dataclass(slots=True)
+class Inspected:
+    """What a job, or all of them, found. `refused`: why pieces were not believed, the first few in words."""
+
+    lines: dict[str, LineFound] = field(default_factory=dict)
+    refused_count: int = 0
+    refused: list[str] = field(default_factory=list)
+
+    def add(self, other: Inspected) -> None:
+        for line_id, found in other.lines.items():
+            self.lines.setdefault(line_id, LineFound()).add(found)
+        self.refused_count += other.refused_count
+        self.refused = (self.refused + other.refused)[:_SAID]
+
+    def refuse(self, words: str) -> None:
+        self.refused_count += 1
+        if len(self.refused) < _SAID:
+            self.refused.append(words)
+
+
+def inspect(job: Job) -> Inspected:
+    """Everything that can be said of a job's pieces. Raises nothing for what they hold."""
+    out = Inspected()
+    records = _Records(job)
+    own = _chunks(job.pieces, records, out)
+    tail = _chunks(job.tail, records, Inspected())  # the next job says what is wrong with these
+    for key, chunks in own.items():
+        line_id, configuration_hash = key
+        found = out.lines.setdefault(line_id, LineFound())
+        data = job.configurations.get(configuration_hash)
+        if data is None:
+            out.refuse(f"line {line_id}: its configuration {configuration_hash.hex()[:16]}… is not in the log")
+            continue
+        one = LineFound(len(chunks), sum(len(chunk.block) for chunk in chunks.values()))
+        one.from_ms, one.to_ms = min(start_ms for start_ms, _ in chunks), max(end_ms for _, end_ms in chunks)
+        asked = None if job.asked is None else job.asked.get(line_id, frozenset())
+        signed = records.windows(line_id, configuration_hash)
+        try:
+            _replay(LineConfiguration.from_data(data), chunks, tail.get(key, {}), signed, asked, job.gather, one)
+        except Malformed as error:
+            out.refuse(f"line {line_id}: {error}")
+        found.add(one)
+    return out
+
+
+_Chunks = dict[tuple[int, int], Chunk]
+_OTHER: Final = "two different raw chunks of line {} for the same time: the gateway committed to both"
+
+
+def _chunks(pieces: Sequence[Piece], records: _Records, out: Inspected) -> dict[tuple[str, bytes], _Chunks]:
+    """The chunks that are what a trusted record commits to, by line and configuration, then by span."""
+    found: dict[tuple[str, bytes], _Chunks] = {}
+    places: dict[tuple[str, bytes, int, int], tuple[Kid, int, int]] = {}
+    for piece in pieces:
+        try:
+            chunk = verify_piece(piece, records.trusted((piece.kid, piece.sequence)))
+            records.check_line(piece.kid, chunk.line_id)
+        except (Malformed, Unverified, Refused) as error:
+            out.refuse(str(error))
+            continue
+        key, place = (chunk.line_id, chunk.configuration_hash), (piece.kid, piece.sequence, piece.leaf_index)
+        if places.setdefault((*key, chunk.start_ms, chunk.end_ms), place) != place:
+            out.refuse(_OTHER.format(chunk.line_id))
+            continue
+        of_line = found.setdefault(key, {})
+        of_line[chunk.start_ms, chunk.end_ms] = chunk
+    return found
+
+
+def _replay(
+    configuration: LineConfiguration,
+    own: _Chunks,
+    tail: _Chunks,
+    signed: Sequence[Window],
+    asked: frozenset[int] | None,
+    gather: int,
+    out: LineFound,
+) -> None:
+    chunks = own | tail
+    rows = (RawRows(*span, chunks[span].carry, chunks[span].block) for span in sorted(chunks))
+    found = replay(configuration, rows, gather)
+    mine = [window for window in found.windows if window.start_ms < out.to_ms]
+    wanted = signed
+    if asked is not None:  # also where the replay cuts otherwise, and no window begins when the signed one does
+        starts = sorted(asked)
+        mine = [w for w in mine if bisect_left(starts, w.start_ms) < bisect_left(starts, w.end_ms)]
+        wanted = [window for window in signed if window.start_ms in asked]
+    told = compare(wanted, mine)
+    out.compared, out.equal = set(told.starts), told.equal
+    out.differences = [] if told.first is None else [told.first]
+    out.memory_checked = found.memory_checked
+    faults = [at_ms for at_ms in found.memory_faults if at_ms <= out.to_ms]
+    out.memory_fault_count, out.memory_faults = len(faults), faults[:_SAID]
+
+
+class _Records:
+    """The records of a job, each parsed and its signature checked once, when it is first asked for."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._trusted: dict[Place, SignedRecord] = {}
+
+    def trusted(self, place: Place) -> SignedRecord:
+        """Raises Refused or Unverified for a record that is not there, or that no trusted gateway signed."""
+        record = self._trusted.get(place)
+        if record is None:
+            kid, sequence = place
+            raw, key = self._job.records.get(place), self._job.keys.get(kid)
+            if raw is None or key is None:
+                raise Refused("not-logged", f"record {sequence} of key {kid.hex()} is not a trusted one of this log")
+            record = SignedRecord(raw)
+            record.verify(load_public_key(key[0]))
+            self._trusted[place] = record
+        return record
+
+    def check_line(self, kid: Kid, line_id: str) -> None:
+        """Raises Refused for a line that the key may not speak about."""
+        if line_id not in self._job.keys[kid][1]:
+            raise Refused("wrong-line", f"key {kid.hex()} is not enrolled for line {line_id}")
+
+    def windows(self, line_id: str, configuration_hash: bytes) -> list[Window]:
+        """What the records that were asked for state of a line, in order of time."""
+        found: dict[int, Window] = {}
+        for record in self._trusted.values():
+            body = record.record.body
+            for line in body.lines if isinstance(body, Measurement) else ():
+                if line.line_id == line_id and line.configuration_hash == configuration_hash:
+                    found |= {window.start_ms: window for window in line.windows}
+        return [found[start_ms] for start_ms in sorted(found)]
