@@ -135,7 +135,7 @@ class Journal:
             boot_id=bytes(range(16)),
             start_ms=start_ms,
             end_ms=end_ms,
-            clock=Clock(start_ms - START_MS, end_ms - START_MS, "ntp", -3, 12, 64_000),
+            clock=Clock(max(0, start_ms - START_MS), max(0, end_ms - START_MS), "ntp", -3, 12, 64_000),
             body=body,
             checkpoint_seen=self.seen() if before is not None and key is not ROOT_KEY else None,
         )
