@@ -69,7 +69,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.loopback = services.config.server.access is Access.LOOPBACK
-    app.state.board = Board(lambda: catalogue.zones(services))
+    app.state.board = Board(lambda: catalogue.zones(services), lambda: catalogue.amended_reasons(services))
     app.state.reports = Reports(services)
     app.state.evaluations = Evaluations()
     for module in (lines, outcomes, gateways, rollup, live, log, pages):

@@ -18,6 +18,7 @@ from hub.api.live_message import LineView, parse_live, present
 from hub.live import LiveBus, LiveMessage
 from protocols.errors import Malformed
 
+Reasons = Mapping[str, Mapping[int, str]]
 TREND_EVERY_MS: Final = 5_000
 TREND_POINTS: Final = 121  # ten minutes
 MAX_READERS: Final = 500
@@ -62,11 +63,14 @@ class Reader:
 
 
 class Board:
-    """`zones` gives the time zone of each registered line; it reads the database and is called in a thread."""
+    """`zones` gives the time zone of each registered line, `reasons` what people said afterwards of its stops, by when
+    each began; both read the database and are called in a thread."""
 
-    def __init__(self, zones: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, zones: Callable[[], Mapping[str, str]], reasons: Callable[[], Reasons] = dict) -> None:
         self._read_zones = zones
+        self._read_reasons = reasons
         self._zones: Mapping[str, str] = {}
+        self._reasons: Reasons = {}
         self._views: dict[str, LineView] = {}
         self._trends: dict[str, deque[tuple[int, float]]] = {}
         self._readers: set[Reader] = set()
@@ -76,7 +80,7 @@ class Board:
         """Follows the bus until cancelled. One malformed message is logged and costs nobody else anything."""
         refresh = asyncio.create_task(self._refresh_zones(), name="board-zones")
         try:
-            self._zones = await asyncio.to_thread(self._read_zones)
+            await self._read()
             with bus.subscribe() as subscription:
                 for message in bus.latest().values():
                     self.publish(message)
@@ -88,7 +92,11 @@ class Board:
     async def _refresh_zones(self) -> None:
         while True:
             await asyncio.sleep(ZONES_EVERY_S)
-            self._zones = await asyncio.to_thread(self._read_zones)
+            await self._read()
+
+    async def _read(self) -> None:
+        self._zones = await asyncio.to_thread(self._read_zones)
+        self._reasons = await asyncio.to_thread(self._read_reasons)
 
     def publish(self, message: LiveMessage) -> None:
         """Computes the line's view once and hands it to every reader that may see the line."""
@@ -112,6 +120,7 @@ class Board:
             timezone=self._zones.get(live.line, "UTC"),
             received_ms=message.received_ms,
             trend=list(trend),
+            amended=self._reasons.get(live.line, {}),
         )
         self._views[live.line] = view
         if self._readers:

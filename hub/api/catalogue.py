@@ -19,7 +19,10 @@ from hub.services import Services
 from protocols.errors import Malformed
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.definition import Definition
+from protocols.measurement.revisions import AmendmentKind
 
+SHOWN_STOPS_MS: Final = 3 * 86_400_000
+"""How old the stops of a live message may be: those of a shift, and a day or two of grace."""
 NOT_FOUND: Final = "there is no such thing, or it is not yours to see"
 
 
@@ -31,6 +34,21 @@ def zones(services: Services) -> dict[str, str]:
     """The time zone of every registered line."""
     with services.engine.connect() as connection:
         return {row.id: row.timezone for row in connection.execute(select(db.line.c.id, db.line.c.timezone))}
+
+
+def amended_reasons(services: Services) -> dict[str, dict[int, str]]:
+    """By line, the reasons that were given afterwards to stops of the last days, by when each began."""
+    t = db.amendment.c
+    query = (
+        select(t.line_id, t.start_ms, t.change)
+        .where(t.kind == AmendmentKind.REASON.value, t.refusal == "", t.start_ms >= services.now_ms() - SHOWN_STOPS_MS)
+        .order_by(t.leaf_index)
+    )
+    out: dict[str, dict[int, str]] = {}
+    with services.engine.connect() as connection:
+        for row in connection.execute(query):
+            out.setdefault(row.line_id, {})[row.start_ms] = row.change[1]
+    return out
 
 
 def line_ids(services: Services, who: Identity) -> frozenset[str]:

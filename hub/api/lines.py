@@ -40,6 +40,17 @@ def live_line(line_id: str, who: Watching, services: ServicesOf, board: BoardOf)
     return view
 
 
+@router.get("/{line_id}/amendments", summary="What was put right afterwards, in windows and stops of [from_ms, to_ms)")
+def line_amendments(
+    line_id: str, who: Reading, services: ServicesOf, from_ms: Time, to_ms: Time
+) -> list[models.Amended]:
+    """The newest first, at most 500. Both values stay; one without effect is told with the reason why."""
+    catalogue.line(services, who, line_id)
+    found = services.index.amendments([line_id], from_ms, to_ms)
+    fields = models.Amended.model_fields
+    return [models.Amended(**{name: getattr(each, name) for name in fields}) for each in reversed(found[-500:])]
+
+
 @router.get("/{line_id}/figures", summary="Figures from the signed windows that begin in [from_ms, to_ms)")
 def line_figures(
     line_id: str,

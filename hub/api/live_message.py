@@ -7,6 +7,7 @@ into figures, once for all readers. The signed windows take another way: ingest,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -44,6 +45,12 @@ class Stop(Frozen):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
+class ShownStop(Stop):
+    """A stop on a page. `measured_reason`: what the gateway said, where somebody put the reason right afterwards."""
+
+    measured_reason: str | None = None
+
+
 class LiveReceipt(Frozen):
     """The newest receipt that the gateway holds."""
 
@@ -76,6 +83,7 @@ class LiveMessage(BaseModel):
     ribbon: Annotated[list[tuple[Milliseconds, CategoryName | CategoryNumber]], Field(max_length=1000)] = []
     stops: Annotated[list[Stop], Field(max_length=100)] = []
     simulated: bool = False
+    late_count: Annotated[int, Field(ge=0, le=_SAFE)] = 0
     receipt: LiveReceipt | None = None
     spool_depth: Annotated[int, Field(ge=0, le=_SAFE)] = 0
     definition: Annotated[str, Field(max_length=300)] = ""
@@ -110,8 +118,9 @@ class LineView(Frozen):
     pieces_per_hour: float | None
     trend: list[tuple[int, float]]
     ribbon: list[tuple[int, str]]
-    stops: list[Stop]
+    stops: list[ShownStop]
     simulated: bool
+    late_count: int
     receipt: LiveReceipt | None
     spool_depth: int
     definition: str
@@ -145,9 +154,16 @@ def _definition(message: LiveMessage) -> Definition:
 
 
 def present(
-    message: LiveMessage, *, gateway: str, timezone: str, received_ms: int, trend: list[tuple[int, float]]
+    message: LiveMessage,
+    *,
+    gateway: str,
+    timezone: str,
+    received_ms: int,
+    trend: list[tuple[int, float]],
+    amended: Mapping[int, str] = MappingProxyType({}),
 ) -> LineView:
-    """The view of a message. `trend`: (time_ms, pieces an hour) of the last minutes, oldest first."""
+    """The view of a message. `trend`: (time_ms, pieces an hour) of the last minutes, oldest first. `amended`: reasons
+    that were given afterwards, by when their stop began."""
     definition = _definition(message)
     return LineView(
         line=message.line,
@@ -173,10 +189,19 @@ def present(
         ribbon=[
             (at, Category(what).name if isinstance(what, int) else what) for at, what in message.ribbon[-MAX_RIBBON:]
         ],
-        stops=sorted(message.stops, key=lambda stop: -stop.start_ms)[:MAX_STOPS],
+        stops=[
+            _shown(stop, amended.get(stop.start_ms))
+            for stop in sorted(message.stops, key=lambda stop: -stop.start_ms)[:MAX_STOPS]
+        ],
         simulated=message.simulated,
+        late_count=message.late_count,
         receipt=message.receipt,
         spool_depth=message.spool_depth,
         definition=message.definition,
         definition_hash=message.definition_hash,
     )
+
+
+def _shown(stop: Stop, amended: str | None) -> ShownStop:
+    shown = ShownStop(**stop.model_dump())
+    return shown if amended is None else shown.model_copy(update={"reason": amended, "measured_reason": stop.reason})

@@ -59,6 +59,20 @@ class LineFigures(Frozen):
     rows: list[FiguresRow]
 
 
+class Amended(Frozen):
+    """One change that came late. `change`: [[field, old, new], …]; of a stop's reason [old, new]."""
+
+    leaf_index: int = Field(description="the record of the log that says so")
+    start_ms: int = Field(description="of the window; of a reason when its stop began")
+    end_ms: int
+    kind: str
+    change: list[str | list[str | int]]
+    version: int = Field(description="of the window after it; 0 for a reason, or without effect")
+    refusal: str = Field(description="why it has no effect; empty where it has")
+    who: str
+    why: str
+
+
 class Milestone(Frozen):
     title: str
     planned: str | None = None

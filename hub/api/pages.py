@@ -116,6 +116,31 @@ def _past_lines(services: ServicesOf, silent: list[models.Line]) -> list[tuple[m
     return out
 
 
+OF_A_LINE: Final = ("none", "shift", "shift_of_day", "day", "product", "order")
+OF_LINES: Final = ("line", "area", "site")
+OF_ALL: Final = ("enterprise", "project", "scheme")
+
+
+def _losses(lines: list[models.Line], **only: str) -> dict[str, Any]:
+    """What the losses' script is told: which sums to ask for, until when there are any, and in whose time."""
+    ends = [line.last_ms for line in lines if line.last_ms is not None]
+    zones = {line.timezone for line in lines}
+    return {"last_ms": max(ends, default=None), "timezone": zones.pop() if len(zones) == 1 else "UTC", **only}
+
+
+@router.get("/losses")
+def losses(request: Request, services: ServicesOf) -> Response:
+    who = _caller(request)
+    if who is None:
+        return _to_sign_in(request)
+    lines = catalogue.lines(services, who)
+    return render(
+        request, "all_losses.html", who, data={"page": "losses", "losses": _losses(lines)}, lines=lines,
+        simulated=any(each.simulated for each in lines), groups=(*OF_LINES, *OF_ALL, *OF_A_LINE), group_shown="line",
+        days_shown=7, amended=False,
+    )  # fmt: skip
+
+
 @router.get("/lines/{line_id}")
 def line(line_id: str, request: Request, services: ServicesOf, board: BoardOf) -> Response:
     who = _caller(request)
@@ -131,8 +156,11 @@ def line(line_id: str, request: Request, services: ServicesOf, board: BoardOf) -
         "live": who.may(Action.LIVE),
     }
     gateways = [g.id for g in catalogue.gateways(services, who) if line_id in g.lines]
-    data["gateways"] = gateways
-    return render(request, "line.html", who, data=data, line=found, live=who.may(Action.LIVE))
+    data |= {"gateways": gateways, "losses": _losses([found], line=line_id)}
+    return render(
+        request, "line.html", who, data=data, line=found, live=who.may(Action.LIVE), groups=OF_A_LINE,
+        group_shown="none", days_shown=7, amended=True,
+    )  # fmt: skip
 
 
 @router.get("/projects/{project_id}")
@@ -151,10 +179,12 @@ def project(project_id: str, request: Request, services: ServicesOf) -> Response
         "timezone": zone,
         "hub": hub_state(services).model_dump(mode="json", exclude={"alarms"}),
         "may_report": who.may(Action.REPORT),
+        "losses": _losses(lines, project=project_id),
     }
     return render(
         request, "project.html", who, data=data, project=found, lines=lines, gateways=gateways,
-        may_report=who.may(Action.REPORT),
+        may_report=who.may(Action.REPORT), groups=(*OF_A_LINE, *OF_LINES), group_shown="none", days_shown=30,
+        amended=False,
     )  # fmt: skip
 
 
@@ -202,4 +232,4 @@ def plotly_script() -> Response:
 def _next(request: Request) -> str:
     """Where to go after signing in: a path of our own pages only, never another site."""
     wanted = request.query_params.get("next", "/")
-    return wanted if wanted in ("/", "") or wanted.startswith(("/lines/", "/projects/")) else "/"
+    return wanted if wanted in ("/", "/losses") or wanted.startswith(("/lines/", "/projects/")) else "/"

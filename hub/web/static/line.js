@@ -70,12 +70,21 @@ function legend() {
     el("span", {}, el("span", { class: `dot c-${category}` }, shape(category)), `${t(`category_${category}`)} ${duration(ms)}`)));
 }
 
+// A reason that was given afterwards stands with what was measured beside it.
+function reason(stop) {
+  const cell = el("td", stop.reason ? {} : { class: "quiet" }, stop.reason || t("no_reason"));
+  if (stop.measured_reason !== null) {
+    cell.append(el("div", { class: "small quiet" }, t("amended_reason", { old: stop.measured_reason || t("no_reason") })));
+  }
+  return cell;
+}
+
 function stops() {
   const rows = view.stops.map((stop) => el("tr", {},
     el("td", {}, timeSeconds(stop.start_ms, view.timezone)),
     el("td", { class: "num" }, stop.end_ms === null ? `${duration(view.time_ms - stop.start_ms)} · ${t("still")}` : duration(stop.end_ms - stop.start_ms)),
     el("td", {}, el("span", { class: `dot c-${stop.category}` }, shape(stop.category)), t(`category_${stop.category}`)),
-    el("td", stop.reason ? {} : { class: "quiet" }, stop.reason || t("no_reason"))));
+    reason(stop)));
   if (!rows.length) rows.push(el("tr", {}, el("td", { colspan: "4", class: "quiet" }, t("no_stops"))));
   $("stops").replaceChildren(...rows);
 }
@@ -130,6 +139,8 @@ function show(next) {
   text($("receipt"), view.receipt ? t("receipt_at", { sequence: count(view.receipt.sequence), time: dayTime(view.receipt.time_ms, view.timezone) }) : t("receipt_none"));
   text($("spool"), t("spool_records", { count: count(view.spool_depth) }));
   text($("gateway"), view.gateway);
+  $("late").hidden = $("late-term").hidden = !view.late_count;
+  text($("late"), t("late_values", { count: count(view.late_count) }));
   text($("definition"), view.definition || line.definition || "–");
   $("definition").title = view.definition_hash;
 }

@@ -22,6 +22,7 @@ OBJECTS = [
     ("GET", "/api/v1/lines/{line}"),
     ("GET", "/api/v1/lines/{line}/figures?" + SPAN),
     ("GET", "/api/v1/lines/{line}/machines"),
+    ("GET", "/api/v1/lines/{line}/amendments?" + SPAN),
     ("GET", "/api/v1/rollup?line={line}"),
     ("GET", "/api/v1/rollup?project={project}"),
     ("GET", "/api/v1/projects/{project}"),

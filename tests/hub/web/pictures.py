@@ -49,7 +49,7 @@ def main(folder: Path, only: str = "") -> None:
                             for language in ("en", "zh-Hant"):
                                 for page_name, path in (
                                     ("overview", "/"), ("line", "/lines/filling"), ("project", "/projects/p-acme"),
-                                    ("signin", "/sign-in"),
+                                    ("losses", "/losses"), ("signin", "/sign-in"),
                                 ):  # fmt: skip
                                     name = f"{page_name}-{size}-{scheme}-{language}"
                                     if only and only not in name:
@@ -63,7 +63,7 @@ def main(folder: Path, only: str = "") -> None:
                                     page.wait_for_timeout(2500 if page_name == "project" else 1200)
                                     page.screenshot(
                                         path=str(folder / f"{name}.png"),
-                                        full_page=page_name == "project" or size == "390",
+                                        full_page=page_name not in ("overview", "signin") or size == "390",
                                     )
                                     page.close()
                     browser.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from hub import database as db
 from hub.config import Access
 from tests.hub.web.pictures import CHROMIUM
 from tests.hub.web.plant import Plant, live_message, make_plant, serving
@@ -126,4 +127,56 @@ def test_the_project_page_draws_and_makes_the_report(tmp_path: Path, browser: Br
         with page.expect_download() as download:
             page.locator("#bundle").click()
         assert download.value.suggested_filename == "p-acme-3.zip"
+        assert not complaints
+
+
+def test_where_the_time_went_follows_the_readers_choice(tmp_path: Path, browser: Browser) -> None:
+    plant = make_plant(tmp_path, Access.LOOPBACK, history=True)
+    with serving(plant) as address, opened(browser) as (page, complaints):
+        page.goto(address + "/lines/filling?lang=en")
+        panel = page.locator("#losses-panel")
+        expect(panel.locator("#r-span")).to_contain_text("ISO 22400-2")
+        steps = panel.locator(".waterfall .step .level")
+        expect(steps.first).to_have_text("Planned busy time (PBT)")
+        expect(steps.last).to_have_text("Fully productive time")
+        expect(panel.locator("#r-every")).to_contain_text("APT / PBT")
+        first = panel.locator("#r-figures").inner_text()
+        panel.locator("#r-definition").select_option("tpm")
+        expect(panel.locator("#r-span")).to_contain_text("TPM")
+        assert panel.locator("#r-figures").inner_text() != first
+        panel.locator("#r-by").select_option("product")
+        expect(panel.locator("button.group")).to_have_count(2)
+        panel.locator("button.group").nth(1).click()
+        expect(panel.locator("#r-title")).to_have_text("B")
+        panel.locator("#r-period").select_option("dates")
+        expect(panel.locator("#r-trouble")).to_be_visible()
+        panel.locator("#r-from").fill("2026-11-02")
+        panel.locator("#r-to").fill("2026-11-03")
+        expect(panel.locator("#r-span")).to_contain_text("2 Nov 00:00 to 4 Nov 00:00")
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out on a phone"
+        page.goto(address + "/losses?lang=zh-Hant")
+        expect(page.locator("button.group .what")).to_have_text(["Filling"])
+        assert not complaints
+
+
+def test_reasons_given_afterwards_are_shown_with_what_was_measured(tmp_path: Path, browser: Browser) -> None:
+    plant = make_plant(tmp_path, Access.LOOPBACK, history=True)
+    message = live_message("filling")
+    stop_ms = message["stops"][-1]["start_ms"]
+    values = {"line_id": "filling", "kind": "reason", "version": 0, "who": "M. Chan", "why": "seen at the shift's end"}
+    with plant.services.engine.begin() as connection:
+        for leaf, at, new, refusal in ((5, stop_ms, "Film torn", ""), (6, stop_ms + 1, "Elsewhere", "no window")):
+            change = {"change": ["", new], "refusal": refusal, "leaf_index": leaf, "start_ms": at, "end_ms": at}
+            connection.execute(db.amendment.insert().values(**values, **change))
+    with serving(plant) as address, opened(browser) as (page, complaints):
+        plant.say(message)
+        page.goto(address + "/lines/filling?lang=en")
+        row = page.locator("#stops tr", has_text="Film torn")
+        expect(row).to_contain_text("given afterwards; measured: no reason given")
+        amended = page.locator("#r-amended tbody tr")
+        expect(amended).to_have_count(2)
+        expect(amended.nth(1)).to_contain_text("no reason given → Film torn")
+        expect(amended.nth(1)).to_contain_text("M. Chan")
+        expect(amended.nth(0)).to_contain_text("Without effect: no window")
         assert not complaints

@@ -10,7 +10,7 @@ import pytest
 LOOK = (Path(__file__).resolve().parents[3] / "hub" / "web" / "static" / "look.css").read_text()
 CATEGORIES = (
     "producing", "setup", "failure", "minor-stop", "restraint", "held", "unassigned", "no-order", "planned-down",
-    "unknown",
+    "unknown", "speed", "rejects", "startup",
 )  # fmt: skip
 PAIRS = [
     *(("ink", ground) for ground in ("ground", "panel", "sunk")),

@@ -7,12 +7,18 @@ from pathlib import Path
 
 from hub.api.access import Role
 from hub.api.figures import Standing, Undefined
+from hub.api.pages import OF_A_LINE, OF_ALL, OF_LINES
+from hub.api.reading import MIXED, MIXED_TIMES, Wanted
+from hub.api.rollup_models import titles
 from hub.registry import GatewayState
 from hub.web.words import LANGUAGES, TABLES, language_of
 from protocols.measurement.account import Category
+from protocols.measurement.loss_tree import BigLoss
+from protocols.measurement.ratios import FIGURES
 from protocols.plc.packml import State
 
 WEB = Path(__file__).resolve().parents[3] / "hub" / "web"
+MAY_BE_EMPTY = ("shift", "day", "product", "order", "area", "site", "project", "scheme")
 SAME_IN_BOTH = {"product", "undefined", "standing_firm", "oee_short"}
 
 
@@ -36,6 +42,12 @@ def test_every_word_that_pages_use_exists() -> None:
     used |= {f"standing_{word.value}" for word in Standing} | {word.value for word in Undefined}
     used |= {f"health_{state.value}" for state in GatewayState} | {f"role_{role.value}" for role in Role}
     used |= {"verdict_improved", "verdict_not_shown", "verdict_worsened", "verdict_insufficient"}
+    used |= {f"by_{name}" for name in (*OF_A_LINE, *OF_LINES, *OF_ALL)} | {f"without_{name}" for name in MAY_BE_EMPTY}
+    used |= {f"read_{name.value}" for name in Wanted} | {f"note_{name}" for name in (MIXED, MIXED_TIMES)}
+    used |= {f"part_{name}" for name in titles()} | {f"figure_{name}" for name in FIGURES}
+    used |= {f"big_{name.value}" for name in BigLoss} | {"big_fully-productive"}
+    notes = (WEB.parents[1] / "protocols" / "measurement" / "notes.py").read_text()
+    used |= {f"note_{code}" for code in re.findall(r'Note\(\s*"([\w-]+)"', notes)}
     assert used <= TABLES["en"].keys(), used - TABLES["en"].keys()
 
 
