@@ -13,6 +13,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocols.evidence import checkpoint, merkle, proof
+from protocols.evidence.bodies import RawGap
 from protocols.evidence.bundle import BundleParts, write
 from protocols.evidence.checkpoint import Checkpoint
 from protocols.evidence.cose import Kid, key_id
@@ -245,6 +246,7 @@ def reporting(journal: Journal) -> None:
     """Gateway 2 lost the commissioning hour. Then two hours of both, and what came late."""
     lost = START_MS + 2 * HOUR_MS
     journal.say(KEY[TWO], TWO, Gap("packing", lost, lost + HOUR_MS, "no power"), lost, lost + HOUR_MS)
+    journal.say(KEY[TWO], TWO, RawGap("packing", START_MS, lost, 60, "older than kept"), lost + HOUR_MS)
     for hour in (3, 4):
         journal.measure(NEW_KEY, ONE, hour, 110)
         journal.measure(KEY[TWO], TWO, hour, 110)
