@@ -177,7 +177,7 @@ async def _measure(lines: Sequence[Line], recorder: Recorder, publisher: Publish
 def measure(lines: Sequence[Line], recorder: Recorder, now_ms: int) -> int:
     """One tick: every line measured up to now, what closed made durable, what is due sealed. Records made."""
     closed = [(line.meter, line.close_windows(now_ms)) for line in lines]
-    recorder.keep([(meter, windows) for meter, windows in closed if windows])
+    recorder.keep([(meter, windows) for meter, windows in closed if windows or meter.has_chunks])
     return recorder.seal_due(min(line.meter.closed_until_ms for line in lines))
 
 

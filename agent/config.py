@@ -40,6 +40,14 @@ class BrokerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RawSettings:
+    """How long raw samples are kept for a challenge (0 days: not at all), and in how many bytes."""
+
+    keep_days: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class AgentConfiguration:
     """All that the agent was told. `site` is the subject of each record.
 
@@ -58,6 +66,7 @@ class AgentConfiguration:
     interval_ms: int
     simulation: Path | None
     lines: tuple[LineSettings, ...]
+    raw: RawSettings
     jit: bool = True
 
     @property
@@ -104,13 +113,19 @@ def load(path: Path) -> AgentConfiguration:
         raise kernel.wrong("jit", f'"{jit}" is neither on nor off', 'write: jit = "off" to save memory')
     kernel.done()
 
+    raw = root.table("raw")
+    raw_settings = RawSettings(
+        raw.integer("keep_days", 35, 0, 3650), raw.integer("max_megabytes", 2000, 1, 1_000_000) * 1_000_000
+    )
+    raw.done()
+
     broker = _broker(root.table("broker"), folder)
     lines = tuple(read_line(table, folder, window_ms) for table in root.tables("line", required=True))
     _check_lines(root, lines)
     root.done()
     return AgentConfiguration(
         path, gateway_id, site, state_folder, url, log_key, broker, window_ms, interval_ms,
-        folder / simulation if simulation else None, lines, jit == "on",
+        folder / simulation if simulation else None, lines, raw_settings, jit == "on",
     )  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from typing import Final, Protocol
 from agent.clock import Clock
 from agent.config_line import LineSettings, ModbusSource, OpcuaSource
 from agent.image import Image
+from agent.raw_meter import RawMeter
 from protocols.measurement.account import Window
-from protocols.measurement.meter import LineMeter
+from protocols.plc.sample import SampleBlock
 
 CLOCK_TOLERANCE_MS: Final = 2000
 """Real milliseconds by which a PLC's clock may differ before the gateway's is used (oee.md, edge rules)."""
@@ -45,7 +46,7 @@ class Line:
     says is settled when the watermark has passed it.
     """
 
-    def __init__(self, settings: LineSettings, meter: LineMeter, clock: Clock) -> None:
+    def __init__(self, settings: LineSettings, meter: RawMeter, clock: Clock) -> None:
         self.settings = settings
         self.meter = meter
         self.link = "not connected yet"
@@ -56,9 +57,7 @@ class Line:
         self._tolerance_ms = round((CLOCK_TOLERANCE_MS + _wait_ms(settings)) * speed)
         self.delay_ms = round((_wait_ms(settings) + _TRANSIT_MS) * speed)
         configuration = settings.configuration
-        self._image = Image(
-            (tag.column for tag in settings.tags), configuration.staleness_ms // 3, meter.last_sample_ms
-        )
+        self._image = Image((tag.column for tag in settings.tags), configuration.staleness_ms // 3, meter.floor_ms)
         self._connected_ms = 0
         self._clock_doubted = False
         self._late_said = 0
@@ -105,14 +104,16 @@ class Line:
         until_ms = now_ms - self.delay_ms
         if until_ms <= self.meter.closed_until_ms:
             return []  # the clock was set back: wait until it comes by again
-        block = self._image.release(until_ms)
-        if block is not None:
-            self.meter.push(block)
+        windows = self.meter.measure(until_ms, self._release)
         if self.late_count >= self._late_said + (_LATE_SAID_EACH if self._late_said else 1):
             self._late_said = self.late_count
             words = "%d values so far came after their time was measured, over %.1f s late; they count from then on"
             self.log.warning(words, self._late_said, self.delay_ms / self._scale / 1000)
-        return self.meter.advance(until_ms)
+        return windows
+
+    def _release(self, until_ms: int) -> list[SampleBlock]:
+        block = self._image.release(until_ms)
+        return [] if block is None else [block]
 
     def _doubt(self, difference_ms: int) -> None:
         if not self._clock_doubted:

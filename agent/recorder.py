@@ -1,9 +1,9 @@
 """The recorder: closed windows into the spool, and from there into the chain of signed records.
 
-Decides when what is written: windows as they close, a statement when every line has closed an interval, a config
-record before the first measurement under it, a gap record for time in which the agent did not run, an amendment when
-somebody made one, a heartbeat when nothing else was said for an hour. When the disk is full it keeps a bounded number
-of windows in memory.
+Decides when what is written: windows and raw chunks as they close, a statement when every line has closed an interval,
+a config record before the first measurement under it, a gap record for time in which the agent did not run, an
+amendment when somebody made one, a raw-gap record where raw chunks went, a heartbeat when nothing else was said for an
+hour. When the disk is full it keeps a bounded number of windows in memory.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from agent import amendments
 from agent.clock import Clock
 from agent.config import AgentConfiguration
 from agent.config_line import LineSettings
+from agent.raw_bounds import RawBounds
+from agent.raw_meter import LostRaw, RawMeter, closed_chunk
 from agent.seal import ClockLog, Sealer, Statement, statements
 from agent.spool import LineBatch, Spool, SpooledRecord, SpoolFull
 from protocols.errors import ConfigurationError, Malformed
 from protocols.evidence.bodies import Body, Configurations, Gap, Heartbeat, Measurement
 from protocols.evidence.cose import key_id
+from protocols.evidence.raw import decode_chunk
 from protocols.evidence.record import CheckpointSeen
 from protocols.measurement.account import Window
 from protocols.measurement.configuration import LineConfiguration
-from protocols.measurement.meter import LineMeter
 from protocols.plc.roles import ROLES
 from protocols.plc.sample import SampleBlock
 
@@ -46,7 +48,7 @@ DISK_FULL: Final = "the gateway's disk was full"
 class Started:
     """A line's meter, and what was not watched since the last run."""
 
-    meter: LineMeter
+    meter: RawMeter
     gap: Gap | None
 
 
@@ -66,8 +68,12 @@ class Recorder:
         self._check_owner(configuration.gateway_id, key)
         sequence, previous = spool.head()
         self._sealer = Sealer(
-            key, configuration.gateway_id, configuration.site, self._clock_log, sequence, previous, _seen(spool)
-        )
+            key, configuration.gateway_id, configuration.site, self._clock_log, sequence, previous, _seen(spool),
+            spool.shelf.commitment,
+        )  # fmt: skip
+        self._keeps_raw = configuration.raw.keep_days > 0
+        kid = key_id(key.public_key().public_bytes_raw())
+        self._bounds = RawBounds(configuration.raw, spool.shelf, kid, [line.line_id for line in self._lines])
 
     def start(self, starts_ms: Mapping[str, int] | None = None) -> dict[str, Started]:
         """Takes up where the last run ended, and writes what must stand in the chain before the first measurement.
@@ -79,6 +85,8 @@ class Recorder:
         changed = [line for line in self._lines if not self._is_logged(line.configuration)]
         if changed:
             # Windows of an older configuration must be sealed before the new one is announced.
+            for settings in changed:
+                self._end_meter(settings)
             self._seal(statements(self._spool.unsealed(2**62), self._interval_ms))
             self._announce([line.configuration for line in changed], now)
         started = {
@@ -93,30 +101,56 @@ class Recorder:
     def _start_line(self, line: LineSettings, now_ms: int, replayed: bool) -> Started:
         configuration = line.configuration
         kept = self._spool.carry(line.line_id)
+        open_chunk = self._spool.shelf.open_chunk(line.line_id, configuration.hash)
+        # A replay says itself from when on it keeps chunks.
+        keeps = self._keeps_raw and (open_chunk is not None or not replayed)
         if kept is None:
-            return Started(LineMeter(configuration, now_ms), None)
+            return Started(RawMeter(configuration, now_ms, keeps=keeps), None)
         hash_, carry = kept
         same = hash_ == configuration.hash
         # What the last minute held under another configuration cannot be counted under this one.
-        meter = LineMeter(configuration, carry["closed_ms"], carry if same else None)
+        meter = RawMeter(configuration, carry["closed_ms"], carry if same else None, open_chunk, keeps=keeps)
         if replayed and same:
             return Started(meter, None)  # its rows are all still there
-        unseen_ms = max(meter.last_sample_ms, meter.closed_until_ms)
+        unseen_ms = meter.floor_ms
         if unseen_ms >= now_ms:
             return Started(meter, None)  # the clock was set back; until it comes by again nothing is measured
         # The last value was good for a while, but nobody was there to see it change.
         meter.push(SampleBlock.from_rows([(unseen_ms, (0,) * ROLES, 0)]))
         return Started(meter, Gap(line.line_id, unseen_ms, now_ms, NOT_RUNNING if same else CHANGED))
 
-    def keep(self, closed: Iterable[tuple[LineMeter, Sequence[Window]]]) -> None:
-        """Makes closed windows and the meters' memory durable; keeps them in memory while the disk is full."""
+    def _end_meter(self, line: LineSettings) -> None:
+        """Closes the raw chunk of a configuration that is not the line's any more, where its last window ended."""
+        kept = self._spool.carry(line.line_id)
+        if kept is None or kept[0] == line.configuration.hash:
+            return
+        end_ms = kept[1]["closed_ms"]
+        last = None
+        open_chunk = self._spool.shelf.open_chunk(line.line_id, kept[0])
+        if open_chunk is not None and self._spool.is_unsealed(line.line_id, end_ms - 1):
+            chunk = decode_chunk(open_chunk)
+            if chunk.start_ms < end_ms:
+                block = chunk.block
+                rows = slice(int(block.time_ms.searchsorted(end_ms, "right")))
+                block = SampleBlock(block.time_ms[rows], block.values[rows], block.valid[rows])
+                last = closed_chunk(replace(chunk, end_ms=end_ms, block=block))
+        self._spool.end_meter(line.line_id, end_ms, last)
+
+    def keep(self, closed: Iterable[tuple[RawMeter, Sequence[Window]]]) -> None:
+        """Makes closed windows, raw chunks and the meters' memory durable; in memory only while the disk is full."""
         self._clock_log.look()
         for meter, windows in closed:
             stops = tuple(meter.take_stops())  # before the carry, which holds those that were not taken
             configuration = meter.configuration
+            chunks = tuple(meter.take_chunks())
+            self._bounds.lost(meter.take_lost())
+            meter.no_room = self._bounds.no_room
             self._held.append(
-                LineBatch(configuration.line_id, configuration.hash, tuple(windows), meter.carry(), stops)
-            )
+                LineBatch(
+                    configuration.line_id, configuration.hash, tuple(windows), meter.carry(), stops, chunks,
+                    meter.open_chunk(),
+                )
+            )  # fmt: skip
         if not self._held:
             return
         try:
@@ -124,6 +158,7 @@ class Recorder:
         except SpoolFull as error:
             self._note_full(error)
             return
+        self._bounds.added(chunk for batch in self._held for chunk in batch.chunks)
         self._held.clear()
         self._note_room()
 
@@ -139,6 +174,7 @@ class Recorder:
                 del self._dropped[line_id]
             self._seal(statements(self._spool.unsealed(until_ms), self._interval_ms))
             self._amend()
+            self._tidy_raw()
             newest = self._spool.newest_record_end_ms()
             now = self._clock.now_ms()
             if newest is not None and now - newest >= HEARTBEAT_MS:
@@ -162,6 +198,19 @@ class Recorder:
             self._spool.append(records, amendment=queued.id)
             self._sealer = sealer
             _log.info("amendment %d by %s is record %d", queued.id, amendment.who, records[-1].sequence)
+
+    def _tidy_raw(self) -> None:
+        """Drops raw chunks that are too old or too many, and says which are not there any more."""
+        now = self._clock.now_ms()
+        for gap, drop in self._bounds.due(now):
+            sealer, records = self._sealer.seal(gap, now, now)
+            self._spool.append(records, drop=drop)
+            self._sealer = sealer
+            self._bounds.dropped(drop)
+        self._bounds.settled()
+        while (lost := self._bounds.to_tell()) is not None:
+            self._chain(lost, now, now)
+            self._bounds.told()
 
     def checkpoint_seen(self, seen: CheckpointSeen) -> None:
         """A newer checkpoint was verified: records from now on name it."""
@@ -225,6 +274,7 @@ class Recorder:
             if lost.windows:
                 first = self._dropped.get(lost.line_id, (lost.windows[0].start_ms, 0))[0]
                 self._dropped[lost.line_id] = (first, lost.windows[-1].end_ms)
+            self._bounds.lost(LostRaw(c.line_id, c.start_ms, c.end_ms, DISK_FULL) for c in lost.chunks)
 
     def _note_room(self) -> None:
         if self._full:

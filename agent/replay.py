@@ -59,7 +59,8 @@ async def run_replay(
     kid = key_id(key.public_key().public_bytes_raw())
     publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen)
     started = recorder.start(starts)
-    lines = [ReplayedLine(line, started[line.line_id].meter) for line in configuration.lines]
+    days = configuration.raw.keep_days
+    lines = [ReplayedLine(line, started[line.line_id].meter, days) for line in configuration.lines]
     end_ms = max(line.end_ms for line in lines)
     first_ms = min(starts.values())
     done = asyncio.Event()
@@ -94,7 +95,7 @@ async def _steps(
         for line in lines:
             closed.append((line.meter, line.step(clock.now_ms())))
             await asyncio.sleep(0)
-        recorder.keep([(meter, windows) for meter, windows in closed if windows])
+        recorder.keep([(meter, windows) for meter, windows in closed if windows or meter.has_chunks])
         at_end = clock.now_ms() >= end_ms
         closed_ms = [line.meter.closed_until_ms for line in lines if line.end_ms >= clock.now_ms()]
         # At the end the last windows are sealed even where their interval is not full.

@@ -1,12 +1,13 @@
 """From windows to signed records: which windows a record holds, and its place in the chain.
 
 Decides the cut into statements (each interval of the wall clock one, split where an entry of the log would be too
-long) and the clock fields. Pure: the same windows, head, key and clock give the same bytes. Durability is the spool's.
+long), which raw chunks each part commits to, and the clock fields. Pure: the same windows, chunks, head, key and clock
+give the same bytes. Durability is the spool's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.clock import Clock, ClockState
 from agent.spool import SpooledRecord, SpooledWindow
+from agent.spool_raw import RawSpan
 from protocols.evidence.bodies import Body, Measurement
 from protocols.evidence.record import CheckpointSeen, Record, RecordHash, SignedRecord, fits, sign_record
 from protocols.evidence.record import Clock as RecordClock
-from protocols.evidence.statement import LineStatement
+from protocols.evidence.statement import LineStatement, RawCommitment
 
 _EDGES_KEPT: Final = 64
 
@@ -118,10 +120,15 @@ class Sealer:
     sequence: int
     previous: RecordHash
     checkpoint_seen: CheckpointSeen | None = None
+    commitment: Callable[[RawSpan], RawCommitment | None] = lambda _: None
+    """What is held in raw chunks of a span."""
 
     def seal(self, body: Body, start_ms: int, end_ms: int) -> tuple[Sealer, list[SpooledRecord]]:
         """The records that carry `body`, and the sealer after them. A long measurement is split into several."""
         boot_id, clock = self.clock_log.fields(start_ms, end_ms)
+        spans: tuple[RawSpan, ...] = ()
+        if isinstance(body, Measurement):
+            body, spans = self._committed(body)
         record = Record(self.sequence, self.previous, boot_id, start_ms, end_ms, clock, body, self.checkpoint_seen)
         if isinstance(body, Measurement) and not fits(record, issuer=self.gateway_id, subject=self.site):
             sealer, out = self, []
@@ -132,7 +139,14 @@ class Sealer:
                 out += records
             return sealer, out
         signed = sign_record(self.key, record, issuer=self.gateway_id, subject=self.site)
-        return self._after(signed), [SpooledRecord(self.sequence, signed.hash, record.type.value, end_ms, signed.raw)]
+        return self._after(signed), [
+            SpooledRecord(self.sequence, signed.hash, record.type.value, end_ms, signed.raw, spans)
+        ]
+
+    def _committed(self, body: Measurement) -> tuple[Measurement, tuple[RawSpan, ...]]:
+        """With each line's raw commitment; and the spans that have one."""
+        lines = tuple(replace(line, raw=self.commitment(RawSpan.of(line))) for line in body.lines)
+        return Measurement(lines), tuple(RawSpan.of(line) for line in lines if line.raw is not None)
 
     def _after(self, signed: SignedRecord) -> Sealer:
         return replace(self, sequence=self.sequence + 1, previous=signed.hash)

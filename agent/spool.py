@@ -1,9 +1,9 @@
 """The spool: everything that the agent must not lose, in one SQLite file.
 
 Decides what is durable when. Each method is one transaction, on disk (WAL, synchronous=FULL) when it returns: windows
-together with the meter's memory, a record together with its place in the chain and the windows that it took up.
-Nothing without a receipt is ever deleted or overwritten. One process writes; `status` may read beside it, and `amend`
-may put an amendment into its queue.
+and raw chunks together with the meter's memory, a record together with its place in the chain and the windows that it
+took up. Nothing without a receipt is ever deleted or overwritten. One process writes; `status` may read beside it, and
+`amend` may put an amendment into its queue.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import Any, Final
 
 import apsw
 
+from agent.raw_meter import ClosedChunk
 from agent.spool_file import LOCK_FILE, SPOOL_FILE, SpoolDamaged, SpoolFull, prepare, said, take_lock
+from agent.spool_raw import RawDrop, RawShelf, RawSpan
 from protocols.errors import LinetallyError
-from protocols.evidence import canonical
+from protocols.evidence import canonical, cose
 from protocols.evidence.record import NO_PREVIOUS, RecordHash
 from protocols.measurement.account import CalendarKind, Category, TimeAccount, Window
 from protocols.measurement.timeline import Stop
@@ -39,13 +41,15 @@ _LONGEST_STATEMENT_MS: Final = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class LineBatch:
-    """What one line closed: its windows, and the meter's memory after them."""
+    """What one line closed: its windows and raw chunks, and the meter's memory and the open chunk after them."""
 
     line_id: str
     configuration_hash: bytes
     windows: tuple[Window, ...]
     carry: Mapping[str, Any]
     stops: tuple[Stop, ...] = ()
+    chunks: tuple[ClosedChunk, ...] = ()
+    open_chunk: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +64,14 @@ class SpooledWindow:
 
 @dataclass(frozen=True, slots=True)
 class SpooledRecord:
-    """A signed record. `hash` is of all its bytes."""
+    """A signed record. `hash` is of all its bytes. `spans`: whose raw chunks it commits to; only while it is new."""
 
     sequence: int
     hash: RecordHash
     type: str
     end_ms: int
     raw: bytes
+    spans: tuple[RawSpan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class Spool:
     def __init__(self, connection: apsw.Connection, lock: int | None) -> None:
         self._db = connection
         self._lock = lock
+        self.shelf = RawShelf(connection)
 
     @classmethod
     def open(cls, folder: Path) -> Spool:
@@ -145,7 +151,7 @@ class Spool:
     # Windows and the meters' memory
 
     def commit(self, batches: Sequence[LineBatch]) -> None:
-        """Keeps closed windows and the memory that goes with them, or nothing. Raises SpoolFull."""
+        """Keeps closed windows, raw chunks, and the memory that goes with them, or nothing. Raises SpoolFull."""
         with self._transaction():
             for batch in batches:
                 self._db.executemany(
@@ -160,6 +166,14 @@ class Spool:
                     (batch.line_id, batch.configuration_hash, canonical.encode(batch.carry)),
                 )
                 self._keep_stops(batch)
+                self.shelf.add(batch.chunks)
+                self.shelf.set_open(batch.line_id, batch.configuration_hash, batch.open_chunk)
+
+    def end_meter(self, line_id: str, end_ms: int, last_chunk: ClosedChunk | None) -> None:
+        """A line's configuration changed: its meter's last chunk, up to its last window's end, and none after it."""
+        with self._transaction():
+            self.shelf.end_meter(line_id, end_ms)
+            self.shelf.add([] if last_chunk is None else [last_chunk])
 
     def stops(self, line_id: str, count: int) -> list[Stop]:
         """The newest closed stops of a line, newest first: what an operator can give a reason to."""
@@ -204,9 +218,14 @@ class Spool:
         return (0, NO_PREVIOUS) if row is None else (row[0] + 1, RecordHash(row[1]))
 
     def append(
-        self, records: Sequence[SpooledRecord], windows: Sequence[int] = (), amendment: int | None = None
+        self,
+        records: Sequence[SpooledRecord],
+        windows: Sequence[int] = (),
+        amendment: int | None = None,
+        drop: RawDrop | None = None,
     ) -> None:
-        """Chains records, takes the windows that they hold off the list, and the amendment, if any: all or nothing.
+        """Chains records, takes the windows that they hold off the list, and the amendment, if any, and drops the raw
+        chunks that they say are dropped: all or nothing.
 
         Raises SpoolFull. After it returned, the records may be published.
         """
@@ -216,6 +235,11 @@ class Spool:
                 [(r.sequence, r.hash, r.type, r.end_ms, r.raw) for r in records],
             )
             self._db.executemany("DELETE FROM window WHERE id = ?", [(i,) for i in windows])
+            for record in records:
+                if record.spans:
+                    self.shelf.chain(record.spans, cose.parse(record.raw).kid, record.sequence)
+            if drop is not None:
+                self.shelf.drop(drop)
             if amendment is not None:
                 done = (records[-1].sequence, amendment)
                 self._db.execute("UPDATE amendment SET state = 'signed', sequence = ? WHERE id = ?", done)

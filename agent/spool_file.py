@@ -37,6 +37,13 @@ CREATE TABLE amendment (
     id INTEGER PRIMARY KEY, queued_ms INTEGER NOT NULL, body BLOB NOT NULL,
     state TEXT NOT NULL DEFAULT 'waiting', sequence INTEGER, words TEXT NOT NULL DEFAULT '');
 CREATE INDEX amendment_waiting ON amendment (id) WHERE state = 'waiting';
+CREATE TABLE raw_chunk (
+    id INTEGER PRIMARY KEY, line TEXT NOT NULL, configuration_hash BLOB NOT NULL, start_ms INTEGER NOT NULL,
+    end_ms INTEGER NOT NULL, samples INTEGER NOT NULL, leaf BLOB NOT NULL, size INTEGER NOT NULL,
+    kid BLOB, sequence INTEGER, chunk BLOB NOT NULL);
+CREATE INDEX raw_chunk_time ON raw_chunk (line, end_ms, size);
+CREATE INDEX raw_chunk_record ON raw_chunk (sequence, line);
+CREATE TABLE raw_open (line TEXT PRIMARY KEY, configuration_hash BLOB NOT NULL, chunk BLOB NOT NULL) WITHOUT ROWID;
 """
 
 

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.__main__ import main
 from agent.clock import ManualClock
 from agent.config import AgentConfiguration
+from agent.raw_meter import RawMeter
 from agent.recorder import Recorder
 from agent.spool import LineBatch, Spool
 from protocols.evidence.record import Amendment, Measurement, SignedRecord
 from protocols.measurement.account import Window
-from protocols.measurement.meter import LineMeter
 from protocols.measurement.revisions import AmendmentKind, ReasonChange, Stated, apply
 from tests.agent import factory
 
@@ -44,7 +44,7 @@ class Gateway:
         line = self.configuration.lines[0].configuration
         closed = [factory.window(START + minute * MINUTE) for minute in range(from_minute, from_minute + minutes)]
         end_ms = START + (from_minute + minutes) * MINUTE
-        meter = LineMeter(line, end_ms)
+        meter = RawMeter(line, end_ms)
         spool.commit([LineBatch("filling", line.hash, tuple(closed), meter.carry())])
         self.clock.advance_to(end_ms)
         recorder.seal_due(end_ms)

@@ -9,8 +9,8 @@ import pytest
 
 from agent.clock import ManualClock
 from agent.line import Line
+from agent.raw_meter import RawMeter
 from protocols.measurement.account import Category, TimeAccount, Window, total
-from protocols.measurement.meter import LineMeter
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
 
@@ -25,7 +25,7 @@ class Running:
     def __init__(self, folder: Path) -> None:
         settings = factory.configuration(folder, factory.opcua()).lines[0]
         self.clock = ManualClock(START, b"\1" * 16)
-        self.line = Line(settings, LineMeter(settings.configuration, START), self.clock)
+        self.line = Line(settings, RawMeter(settings.configuration, START), self.clock)
         self.line.begin()
         self.windows: list[Window] = []
 
