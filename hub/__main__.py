@@ -35,12 +35,14 @@ examples:
   linetally-hub serve                    run it
   linetally-hub gateway token P-7        let a gateway of project P-7 in
   linetally-hub report P-7               write the outcome of project P-7
+  linetally-hub audit challenge P-7      demand the raw samples of random minutes of project P-7
 """
 # Modules that bring their own parsers. Imported when the command is named: typst and Grafana's SDK take a second.
 _LAZY: Final = {
     "report": ("hub.report.command", "write a project's outcome: PDF, JSON and the bundle to verify"),
     "grafana": ("hub.grafana.provision", "put the line dashboard into Grafana, or write its files"),
     "witness": ("hub.witness.command", "run a witness of other people's logs"),
+    "audit": ("hub.commands.audit", "replay raw samples and compare with what was signed"),
     "demo": ("hub.demo", "run a simulated plant, agent and hub on this machine"),
 }
 

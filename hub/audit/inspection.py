@@ -49,13 +49,14 @@ class Job:
 class LineFound:
     """What was found of one line. `differences`: the first few; `memory_faults`: times (ms), the first few.
 
-    `compared`: starts of the windows that were asked for and replayed. The findings of two jobs may be added.
+    `compared`: starts of the windows that were asked for and replayed; `different`: of those that came out otherwise.
+    The findings of two jobs may be added.
     """
 
     chunks: int = 0
     rows: int = 0
     compared: set[int] = field(default_factory=set)
-    equal: int = 0
+    different: set[int] = field(default_factory=set)
     from_ms: int = 2**62
     to_ms: int = 0
     memory_checked: int = 0
@@ -63,11 +64,15 @@ class LineFound:
     memory_faults: list[int] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
 
+    @property
+    def equal(self) -> int:
+        return len(self.compared) - len(self.different)
+
     def add(self, other: LineFound) -> None:
         self.chunks += other.chunks
         self.rows += other.rows
         self.compared |= other.compared
-        self.equal += other.equal
+        self.different |= other.different
         self.from_ms, self.to_ms = min(self.from_ms, other.from_ms), max(self.to_ms, other.to_ms)
         self.memory_checked += other.memory_checked
         self.memory_fault_count += other.memory_fault_count
@@ -164,7 +169,7 @@ def _replay(
         mine = [w for w in mine if bisect_left(starts, w.start_ms) < bisect_left(starts, w.end_ms)]
         wanted = [window for window in signed if window.start_ms in asked]
     told = compare(wanted, mine)
-    out.compared, out.equal = set(told.starts), told.equal
+    out.compared, out.different = set(told.starts), set(told.different)
     out.differences = [] if told.first is None else [told.first]
     out.memory_checked = found.memory_checked
     faults = [at_ms for at_ms in found.memory_faults if at_ms <= out.to_ms]

@@ -78,11 +78,22 @@ class Replayed:
 
 @dataclass(slots=True)
 class Comparison:
-    """`compared`: windows that were signed and replayed. `first`: the earliest that differs, by its first field."""
+    """`starts`: of the signed windows that were replayed; `different`: of those that came out otherwise.
 
-    compared: int = 0
-    equal: int = 0
+    `first`: the earliest of these, by its first field.
+    """
+
+    starts: list[int] = field(default_factory=list)
+    different: list[int] = field(default_factory=list)
     first: Difference | None = None
+
+    @property
+    def compared(self) -> int:
+        return len(self.starts)
+
+    @property
+    def equal(self) -> int:
+        return len(self.starts) - len(self.different)
 
 
 def replay(configuration: LineConfiguration, chunks: Iterable[RawRows], gather: int = 1) -> Replayed:
@@ -193,12 +204,12 @@ def compare(signed: Sequence[Window], replayed: Iterable[Window]) -> Comparison:
             at += 1  # nothing signed holds its start; does the next begin inside it?
             if at == len(signed) or signed[at].start_ms >= window.end_ms:
                 continue
-        found.compared += 1
+        found.starts.append(signed[at].start_ms)
         difference = first_difference(signed[at], window)
-        if difference is None:
-            found.equal += 1
-        elif found.first is None or difference.start_ms < found.first.start_ms:
-            found.first = difference
+        if difference is not None:
+            found.different.append(signed[at].start_ms)
+            if found.first is None or difference.start_ms < found.first.start_ms:
+                found.first = difference
     return found
 
 
