@@ -21,6 +21,7 @@ from protocols.measurement.configuration import Encoding, LineConfiguration
 from protocols.measurement.kernels import scan as k
 from protocols.measurement.machine import PackML, PiecesOnly, RunningBit, Speed, StateValues
 from protocols.measurement.mapping import category_table, cycle_table, legal_table, state_table
+from protocols.measurement.shown import RECENT_MS, RIBBON_RUNS, STOPS_SHOWN, Shown, merged
 from protocols.measurement.startup import Starts
 from protocols.measurement.timeline import Resolved, Stop, Stretch, Timeline
 from protocols.measurement.windows import Cut, Seen, accounts, cuts
@@ -28,9 +29,6 @@ from protocols.plc.packml import State
 from protocols.plc.roles import SignalRole
 from protocols.plc.sample import SampleBlock
 
-RECENT_MS: Final = 300_000
-RIBBON_RUNS: Final = 400
-STOPS_SHOWN: Final = 5
 _ROWS_A_CALL: Final = 16_384  # bounds what a kernel's call may write: some 5 MB
 _MINUTE_MS: Final = 60_000
 
@@ -81,10 +79,7 @@ class LineMeter:
         self._ended: list[Stop] = []
         self._product = self._only_product()
         self._changes: list[tuple[int, str]] = []
-        self._recent: list[Window] = []
-        self._shift = ("", TimeAccount())  # of the last closed window: its name, and what was closed of it
-        self._shown_stops: list[Stop] = []
-        self._ribbon: list[tuple[int, Category]] = []
+        self._shown = Shown()
         if carry is not None:
             self._resume(carry)
 
@@ -159,7 +154,7 @@ class LineMeter:
         self._watch_starts(self._starts, resolved.stretches, end_ms)
         windows = self._accounts(closed, resolved, self._starts)
         self._hand_out(resolved, min(end_ms, decided - 1))
-        self._remember(windows, resolved, end_ms)
+        self._shown.remember(windows, resolved.stretches, resolved.stops, self._closed_ms)
         deltas = self._all_deltas()
         self._deltas = [deltas[deltas[:, 0] > end_ms]]
         self._moves = self._moves[bisect_right(self._moves, (end_ms, -1)) :]
@@ -192,11 +187,11 @@ class LineMeter:
         starts = self._starts.copy()
         self._watch_starts(starts, runs, until_ms)
         open_windows = self._accounts(self._cuts(until_ms), resolved, starts)
-        windows = self._recent + open_windows
+        windows = self._shown.recent + open_windows
         here = self.configuration.calendar.segments(now_ms, now_ms + 1)[0]
         shift = self._shift_bounds(now_ms) if here.shift else (now_ms, now_ms, 0)
-        ribbon = [*self._ribbon, *((max(s, self._closed_ms), c) for s, e, c in runs if e > self._closed_ms)]
-        stops = [*self._shown_stops, *(s for s in seen_stops if s.end_ms > self._closed_ms)]
+        ribbon = [*self._shown.ribbon, *((max(s, self._closed_ms), c) for s, e, c in runs if e > self._closed_ms)]
+        stops = [*self._shown.stops, *(s for s in seen_stops if s.end_ms > self._closed_ms)]
         return Live(
             time_ms=now_ms,
             state=State(int(self._memory[k.STATE])) if known else State.UNDEFINED,
@@ -208,18 +203,18 @@ class LineMeter:
             shift_end_ms=shift[1],
             shift_account=total(
                 [
-                    *([self._shift[1]] if here.shift and self._shift[0] == here.shift else ()),
+                    *([self._shown.account] if here.shift and self._shown.shift == here.shift else ()),
                     *(w.account for w in open_windows if here.shift and w.shift == here.shift),
                 ]
             ),
             recent_account=total(w.account for w in windows if w.start_ms >= now_ms - RECENT_MS),
             planned_shift_ms=shift[2],
-            ribbon=_merged(ribbon, shift[0])[-RIBBON_RUNS:],
+            ribbon=merged(ribbon, shift[0])[-RIBBON_RUNS:],
             stops=tuple({s.start_ms: s for s in stops}.values())[-STOPS_SHOWN:],
         )
 
     def carry(self) -> dict[str, Any]:
-        """All that a restart needs: integers, texts and lists."""
+        """All that a restart needs: integers, texts and lists. "live" serves display alone, and may be missing."""
         return {
             "armed": int(self._starts.armed),
             "changes": [[at, product] for at, product in self._changes],
@@ -227,6 +222,7 @@ class LineMeter:
             "deltas": self._all_deltas().tolist(),
             "ended": [[int(value) for value in astuple(stop)] for stop in self._ended],
             "handed_ms": self._handed_ms,
+            "live": self._shown.to_data(),
             "memory": self._memory.tolist(),
             "moves": [list(move) for move in self._moves],
             "product": self._product,
@@ -250,6 +246,8 @@ class LineMeter:
             for start, end, category, reason, minor, long in carry["ended"]
         ]
         self._timeline.load(carry["runs"], carry["reasons"])
+        if "live" in carry:
+            self._shown = Shown.from_data(carry["live"])
 
     def _only_product(self) -> str:
         products = self.configuration.products
@@ -309,17 +307,6 @@ class LineMeter:
             self._changes,
         )
 
-    def _remember(self, windows: list[Window], resolved: Resolved, end_ms: int) -> None:
-        """Keeps what `live` shows of the shift under way."""
-        name = windows[-1].shift
-        before = [self._shift[1]] if self._shift[0] == name else []
-        self._shift = (name, total([*before, *(w.account for w in windows if w.shift == name)]))
-        self._recent = [w for w in self._recent + windows if w.end_ms > end_ms - 2 * RECENT_MS]
-        runs = [(max(s, self._closed_ms), c) for s, e, c in resolved.stretches if e > self._closed_ms and s < end_ms]
-        self._ribbon = list(_merged([*self._ribbon, *runs], 0))[-RIBBON_RUNS:]
-        ended = {s.start_ms: s for s in [*self._shown_stops, *resolved.stops] if s.end_ms <= end_ms}
-        self._shown_stops = list(ended.values())[-STOPS_SHOWN:]
-
     def _shift_bounds(self, now_ms: int) -> tuple[int, int, int]:
         """(start_ms, end_ms, scheduled ms) of the shift at `now_ms`."""
         day = 86_400_000
@@ -328,18 +315,6 @@ class LineMeter:
         parts = [s for s in calendar.segments(now_ms - day, now_ms + day) if s.shift == name]
         scheduled = sum(s.end_ms - s.start_ms for s in parts if s.kind == 0)
         return parts[0].start_ms, parts[-1].end_ms, scheduled
-
-
-def _merged(runs: list[tuple[int, Category]], from_ms: int) -> tuple[tuple[int, Category], ...]:
-    """Runs from `from_ms` on, neighbours of one category taken together."""
-    out: list[tuple[int, Category]] = []
-    for start, category in runs:
-        at = max(start, from_ms)
-        if out and out[-1][0] == at:
-            out.pop()
-        if not out or out[-1][1] is not category:
-            out.append((at, category))
-    return tuple(out)
 
 
 def _limits(configuration: LineConfiguration) -> k.I64:

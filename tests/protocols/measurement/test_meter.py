@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import Malformed
+from protocols.evidence import canonical
 from protocols.measurement.account import Category, TimeAccount, Window, total
 from protocols.measurement.calendar import Calendar, Shift
 from protocols.measurement.configuration import Counter, Encoding, LineConfiguration, Product
@@ -354,6 +355,27 @@ def test_live_agrees_with_the_windows_that_close_later() -> None:
     assert [stop.minor for stop in live.stops] == [True]
     assert sum(w.length_ms for w in closed) == 240 * TICK
     assert meter.live(START + 3_999 * TICK).category is Category.UNKNOWN
+
+
+def test_what_is_shown_of_the_shift_survives_a_restart() -> None:
+    rows = simple([(t, 11 if 200 <= t < 240 else 6, t % 100) for t in range(1, 1200)])
+    whole, first = LineMeter(CONFIGURATION, START), LineMeter(CONFIGURATION, START)
+    for meter in (whole, first):
+        meter.push(rows)
+        meter.advance(START + 1_199 * TICK)
+    carry = canonical.decode(canonical.encode(first.carry()), 1 << 20)
+    again = LineMeter(CONFIGURATION, 0, carry)
+    shown, expected = again.live(START + 1_200 * TICK), whole.live(START + 1_200 * TICK)
+    assert replace(shown, recent_account=TimeAccount()) == replace(expected, recent_account=TimeAccount())
+    assert shown.shift_account.total_count == 1_198 and shown.ribbon[0] == (START, Category.UNKNOWN) and shown.stops
+    # Without it the same windows close: it is for show.
+    plain = LineMeter(CONFIGURATION, 0, {key: value for key, value in carry.items() if key != "live"})
+    assert plain.advance(START + 1_300 * TICK) == again.advance(START + 1_300 * TICK) != []
+    assert plain.live(START + 1_300 * TICK).shift_account.total_count < 1_198
+    with pytest.raises(Malformed, match="27 integers"):
+        LineMeter(CONFIGURATION, 0, carry | {"live": ["", [1], [], []]})
+    with pytest.raises(Malformed, match="another form"):
+        LineMeter(CONFIGURATION, 0, carry | {"live": ["", [0] * 27, [[1, 99]], []]})
 
 
 def test_a_block_is_checked() -> None:
