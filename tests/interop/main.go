@@ -1,6 +1,7 @@
 // Checks a linetally log with code that nobody of linetally wrote: golang.org/x/mod/sumdb/note and tlog.
 //
-// Reads one JSON request from standard input, prints "ok" and what it counted, or the first thing that is wrong.
+// Reads one JSON request from standard input, prints "ok" and what it counted, or the first thing that is wrong. With the
+// argument "bundle" it judges the evidence of bundles instead (bundle.go) and prints a JSON list of answers.
 package main
 
 import (
@@ -33,6 +34,12 @@ type request struct {
 const height = 8
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "bundle" {
+		var asked bundleRequest
+		fail(json.NewDecoder(os.Stdin).Decode(&asked))
+		fail(json.NewEncoder(os.Stdout).Encode(checkBundles(asked)))
+		return
+	}
 	var r request
 	if err := json.NewDecoder(os.Stdin).Decode(&r); err != nil {
 		fail(err)
@@ -196,16 +203,29 @@ func (c cosigner) Verify(text, sig []byte) bool {
 	return ed25519.Verify(c.key, []byte(message), sig[8:])
 }
 
-func cosignatureVerifier(vkey string) note.Verifier {
-	parts := strings.SplitN(vkey, "+", 3)
+func cosignatureVerifier(text string) note.Verifier {
+	kind, key, err := vkey(text)
+	fail(err)
+	if kind != 0x04 {
+		fail(fmt.Errorf("not a witness's key: %s", text))
+	}
+	parts := strings.SplitN(text, "+", 3)
 	id, err := strconv.ParseUint(parts[1], 16, 32)
 	fail(err)
-	key, err := base64.StdEncoding.DecodeString(parts[2])
-	fail(err)
-	if len(key) != 1+ed25519.PublicKeySize || key[0] != 0x04 {
-		fail(fmt.Errorf("not a witness's key: %s", vkey))
+	return cosigner{parts[0], uint32(id), key}
+}
+
+// vkey reads the type and the Ed25519 key of a vkey.
+func vkey(text string) (byte, ed25519.PublicKey, error) {
+	parts := strings.SplitN(text, "+", 3)
+	if len(parts) != 3 {
+		return 0, nil, fmt.Errorf("not a key: %s", text)
 	}
-	return cosigner{parts[0], uint32(id), key[1:]}
+	key, err := base64.StdEncoding.DecodeString(parts[2])
+	if err != nil || len(key) != 1+ed25519.PublicKeySize {
+		return 0, nil, fmt.Errorf("not a key: %s", text)
+	}
+	return key[0], key[1:], nil
 }
 
 func hash(text string) tlog.Hash {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,21 +16,6 @@ from protocols.evidence.note import Algorithm, SignerKey
 LOG = SignerKey("hub.example/linetally", Algorithm.ED25519, bytes(range(32)))
 WITNESS = SignerKey("witness.example/w1", Algorithm.COSIGNATURE, bytes([7] * 32))
 SIZE = 66_500  # three levels of tiles: 65,536 is the first tree with a level 2
-
-
-@pytest.fixture(scope="module")
-def checker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Go program, built from this folder with the module versions that go.sum pins."""
-    if shutil.which("go") is None:
-        pytest.skip("go is not installed")
-    binary = tmp_path_factory.mktemp("go") / "checker"
-    built = subprocess.run(
-        ["go", "build", "-o", str(binary), "."], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    if built.returncode and "dial tcp" in built.stderr and os.environ.get("CI") != "true":
-        pytest.skip("golang.org/x/mod is not on this machine and cannot be downloaded")
-    assert built.returncode == 0, built.stderr
-    return binary
 
 
 def check(checker: Path, request: dict[str, object]) -> subprocess.CompletedProcess[str]:
