@@ -7,7 +7,6 @@ drawn, believed and compared is decided in `hub.audit`.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -335,7 +334,7 @@ def _pieces(files: Iterable[Path], held: Iterable[Piece], done: Any) -> Iterator
     for path in files:
         with path.open("rb") as file:
             try:
-                yield from read_pieces(io.BufferedReader(file.raw, 1 << 20))
+                yield from read_pieces(file)
             except Malformed as error:
                 raise Malformed(f"{path}: {error}") from error
         read += path.stat().st_size

@@ -9,6 +9,7 @@ import pytest
 from hub.audit.examination import examine
 from hub.audit.inspection import Job, inspect
 from protocols.evidence import merkle
+from protocols.evidence.bodies import Measurement
 from protocols.evidence.merkle import NodeHash
 from protocols.evidence.raw import Piece, compress, decode_chunk, decompress, encode_chunk
 from protocols.evidence.record import SignedRecord
@@ -116,9 +117,10 @@ def test_a_memory_that_the_samples_do_not_give_is_said() -> None:
     plain = [encode_chunk(chunk) for chunk in chunks]
     leaves = [merkle.leaf_hash(data) for data in plain]
     statement = made.records[1].record
-    line = statement.body.lines[0]  # type: ignore[union-attr]
+    assert isinstance(statement.body, Measurement)
+    (line,) = statement.body.lines
     assert line.raw is not None
-    body = replace(statement.body, lines=(replace(line, raw=replace(line.raw, root=merkle.root(leaves))),))  # type: ignore[type-var]
+    body = Measurement((replace(line, raw=replace(line.raw, root=merkle.root(leaves))),))
     record: SignedRecord = signed(replace(statement, body=body))
     pieces = [
         Piece(KID, 1, i, tuple(merkle.inclusion_proof(leaves, i, 12)), compress(data)) for i, data in enumerate(plain)

@@ -1,0 +1,224 @@
+"""`linetally-hub audit` on a hub with a real log: verdicts, draws that can be made again, and the record of it all."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub import database as db
+from hub.__main__ import main
+from hub.audit.minutes import draw, needed
+from hub.audit.store import RawStore
+from hub.config import load_config
+from hub.database import open_database
+from protocols.evidence import checkpoint, note
+from protocols.evidence.raw import Piece, write_pieces
+from tests.hub.audit.audit_kit import MINUTE, Gateway, hub_with, measured, off_by_one
+from tests.support.evidence import START_MS
+from tests.support.hub import table_rows
+
+SEED = "0a" * 32  # draws no minute that the last chunks leave undecided
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Gateway:
+    return measured(minutes=90)
+
+
+def ask(capsys: pytest.CaptureFixture[str], config: Path, words: str, code: int = 0) -> Any:
+    capsys.readouterr()
+    assert main([*words.split(), "--json", "--config", str(config)]) == code
+    said = capsys.readouterr()
+    return json.loads(said.out or said.err)
+
+
+def raw_file(folder: Path, pieces: list[Piece]) -> Path:
+    path = folder / "filling.raw"
+    with path.open("wb") as file:
+        write_pieces(pieces, file)
+    return path
+
+
+def test_a_file_of_raw_samples_is_replayed_and_the_result_recorded(
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = raw_file(tmp_path, gateway.pieces)
+    with hub_with(tmp_path, gateway) as config:
+        replay = f"audit replay P-7 --raw {raw} --jobs 1"
+        told = ask(capsys, config, replay)
+        (line,) = told["lines"]
+        assert (told["verdict"], line["equal"]) == ("EQUAL", len(gateway.windows) - 1)
+        key = tmp_path / "auditor.key"
+        assert ask(capsys, config, f"{replay} --record --who Chan --key {key}", 2)["words"].startswith(str(key))
+        ask(capsys, config, f"audit init auditor-1 --project P-7 --key {key}")
+        refused = ask(capsys, config, f"{replay} --record --who Chan --key {key}", 1)
+        assert "not approved" in refused["words"]
+        (pending,) = [each for each in ask(capsys, config, "gateway list") if each["id"] == "auditor-1"]
+        assert (pending["state"], pending["lines"]) == ("pending", [])
+        ask(capsys, config, "gateway approve auditor-1")
+        leaf = ask(capsys, config, f"{replay} --record --who Chan --key {key}")["leaf_index"]
+        (listed,) = ask(capsys, config, "audit list P-7")
+        assert (listed["entry"], listed["verdict"], listed["who"]) == (leaf, "all equal", "Chan")
+        engine = open_database(load_config(config).database_url)
+        before = table_rows(engine, db.PROJECTIONS)
+        assert ask(capsys, config, "rebuild")["entries"] == leaf + 1
+        assert table_rows(engine, db.PROJECTIONS) == before
+        engine.dispose()
+        assert ask(capsys, config, "fsck") == {"sound": True, "checked": leaf + 1}
+
+
+def test_a_gateway_cannot_audit_itself(gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from hub.root import make_key
+
+    raw = raw_file(tmp_path, gateway.pieces[:5])
+    with hub_with(tmp_path, gateway) as config:
+        key = tmp_path / "gateway.key"
+        make_key(key, "gateway-1")
+        ask(capsys, config, f"audit replay P-7 --raw {raw} --record --who x --key {key}", 1)
+        assert ask(capsys, config, f"audit init gateway-1 --project P-7 --key {key}", 1)["error"] == "exists"
+
+
+def test_the_first_difference_is_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at_ms = START_MS + 30 * MINUTE
+    lying = measured(minutes=50, change=off_by_one(at_ms))
+    raw = raw_file(tmp_path, lying.pieces)
+    with hub_with(tmp_path, lying) as config:
+        capsys.readouterr()
+        assert main(["audit", "replay", "P-7", "--raw", str(raw), "--jobs", "1", "--config", str(config)]) == 1
+        said = capsys.readouterr().out
+        assert said.startswith("DIFFERENT  P-7\n")
+        total = next(w.account.total_count for w in lying.windows if w.start_ms == at_ms)
+        assert (
+            f"line filling, the minute of 2026-06-01 08:30:00 (Asia/Hong_Kong): total_count was signed as {total}, "
+            f"the raw samples give {total - 1}"
+        ) in said
+
+
+def test_drawn_minutes_are_asked_for_answered_and_can_be_drawn_again(
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hub_with(tmp_path, gateway) as config:
+        told = ask(capsys, config, f"audit challenge P-7 --minutes 4 --seed {SEED}")
+        (row,) = ask(capsys, config, "audit status P-7")
+        assert (row["state"], row["pieces"], row["seed"]) == ("waiting", 0, told["seed"])
+        windows = told["minutes"]["filling"]
+        # Anybody who has the records and the seed draws the same.
+        days = (date.min, date.max)
+        assert windows == [list(s) for s in draw(bytes.fromhex(told["seed"]), "filling", gateway.windows, days, 4)]
+        assert len(windows) == 4 and row["windows"] == windows
+        missing = ask(capsys, config, "audit replay P-7 --jobs 1", 1)
+        assert missing["verdict"] == "INCOMPLETE"
+        assert missing["lines"][0]["missing_ms"] == [start for start, _ in windows]
+        # The gateway answers with the chunks that overlap the spans, and with nothing else.
+        settled = load_config(config)
+        engine = open_database(settled.database_url)
+        with engine.connect() as connection:
+            spans = connection.execute(db.challenge.select()).one().spans
+        engine.dispose()
+        chunks = [(START_MS + i * MINUTE, START_MS + (i + 1) * MINUTE) for i in range(len(gateway.pieces))]
+        held = [
+            (end_ms, piece)
+            for (start_ms, end_ms), piece in zip(chunks, gateway.pieces, strict=True)
+            if any(start_ms < to_ms and from_ms < end_ms for from_ms, to_ms in spans)
+        ]
+        assert 8 <= len(held) <= 4 * 5
+        RawStore(settled.raw_folder, 10**9).add("filling", held[0][0], [piece for _, piece in held])
+        told = ask(capsys, config, "audit replay P-7 --jobs 1")
+        assert told["lines"][0]["asked"] == told["lines"][0]["equal"] == 4
+        assert told["seed"] == SEED
+        assert ask(capsys, config, f"audit replay P-7 --jobs 1 --seed {SEED} --minutes 4") == told
+
+
+def test_without_a_seed_the_logs_root_hash_is_one(
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hub_with(tmp_path, gateway) as config:
+        told = ask(capsys, config, "audit challenge P-7 --days 2026-06-01")
+        head = checkpoint.parse(note.parse((load_config(config).log_folder / "checkpoint").read_bytes()).text)
+        assert (told["seed"], told["log_size"]) == (head.root.hex(), head.size)
+        assert told["minutes"]["filling"] == [
+            list(span) for span in draw(head.root, "filling", gateway.windows, (date.min, date.max), 3)
+        ]
+        named = ask(capsys, config, "audit challenge P-7 --at 2026-06-01T08:10:30+08:00")
+        assert named["minutes"] == {"filling": [[START_MS + 10 * MINUTE, START_MS + 11 * MINUTE]]}
+        assert [row["seed"] for row in ask(capsys, config, "audit status P-7")] == [told["seed"], ""]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("audit replay", 2, "name a project"),
+        ("audit replay P-7 --bundle x.zip", 2, "name a project"),
+        ("audit replay P-9", 1, "no project"),
+        ("audit replay P-7 --line packing", 1, "no line"),
+        ("audit replay P-7 --days 2026-06-01", 2, "--seed"),
+        ("audit replay P-7 --seed xyz", 2, "hex"),
+        ("audit replay P-7 --record", 2, "--who"),
+        ("audit replay P-7 --from 2026-06-01", 2, "zone"),
+        ("audit replay P-7 --jobs 0", 2, "--jobs"),
+        ("audit challenge P-7 --days 2026-06-02..2026-06-01", 2, "before the first"),
+        ("audit challenge P-7 --days 2020-01-01", 1, "no scheduled minutes"),
+        ("audit challenge P-7 --minutes 0", 2, "--minutes"),
+        ("audit init a/b --project P-7", 1, "the auditor's id"),
+        ("audit init auditor --project P-9", 1, "no project"),
+    ],
+)
+def test_what_is_asked_wrongly_is_said(
+    words: str, code: int, said: str, wrong: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(wrong.parent)
+    assert said in ask(capsys, wrong, words, code)["words"]
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with hub_with(tmp_path_factory.mktemp("wrong"), measured(minutes=5)) as config:
+        yield config
+
+
+def test_draws_are_even_different_and_of_scheduled_time(gateway: Gateway) -> None:
+    days = (date(2026, 6, 1), date(2026, 6, 1))
+    assert draw(b"x", "filling", gateway.windows, (date(2026, 6, 2), date.max), 3) == []
+    every = draw(b"x", "filling", gateway.windows, days, 10_000)
+    assert every == [(w.start_ms, w.end_ms) for w in gateway.windows]
+    seen: dict[tuple[int, int], int] = {}
+    rng = random.Random(7)
+    for _ in range(600):
+        drawn = draw(rng.randbytes(32), "filling", rng.sample(gateway.windows, len(gateway.windows)), days, 3)
+        assert len(set(drawn)) == 3 and drawn == sorted(drawn)
+        for span in drawn:
+            seen[span] = seen.get(span, 0) + 1
+    assert set(seen) == set(every) and max(seen.values()) < 50  # 20 on average
+    assert draw(b"x", "filling", gateway.windows, days, 3) != draw(b"x", "packing", gateway.windows, days, 3)
+
+
+def test_what_decides_a_minute_is_asked_for_once() -> None:
+    windows = [(0, 60), (60, 120), (1_000, 1_060)]
+    decide = dict.fromkeys(windows, 100)
+    assert needed(windows, decide) == [(-1, 221), (999, 1_161)]
+
+
+def test_the_store_keeps_each_piece_once_and_lets_the_oldest_day_go(gateway: Gateway, tmp_path: Path) -> None:
+    import os
+
+    store = RawStore(tmp_path, 10**9)
+    for part in (gateway.pieces[10:20], gateway.pieces[:15], gateway.pieces[:3]):
+        store.add("filling", START_MS, part)
+    (path,) = store.files(["filling", "packing"])
+    from protocols.evidence.raw import read_pieces
+
+    with path.open("rb") as file:
+        assert [(p.sequence, p.leaf_index) for p in read_pieces(file)] == [
+            (p.sequence, p.leaf_index) for p in gateway.pieces[:20]
+        ]
+    assert path.name == "2026-06-01.raw"
+    os.utime(path, (1, 1))
+    small = RawStore(tmp_path, path.stat().st_size + 100)
+    small.add("filling", START_MS + 86_400_000, gateway.pieces[20:25])
+    assert [each.name for each in small.files(["filling"])] == ["2026-06-02.raw"]
+    assert store.files(["filling"], to_ms=START_MS) == []
