@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ from protocols.evidence import checkpoint, merkle, note, tiles
 from protocols.evidence.checkpoint import Checkpoint
 from protocols.evidence.note import Note, SignerKey, VerifierKey
 from protocols.evidence.policy import Trust, format
+from protocols.evidence.raw import decode_piece, encode_chunk, encode_piece, verify_piece
 from protocols.evidence.record import CheckpointSeen
+from protocols.wire.challenge import Answer, decode_answer, encode_answer
 from tests.hub.test_restored_backup import Gateway, Line, gateway
+from tests.protocols.evidence.test_raw import committed
 from tests.support.hub import hub_in
 from tests.threats import story
 
@@ -172,6 +176,36 @@ def test_fsck_names_file_and_byte_of_every_flip(tmp_path: Path, batches: tuple[i
             assert fault is not None and fault.file == path, (path, length, fault)
         files.files[path] = data
     assert _fault(files, head) is None
+
+
+def test_no_damaged_piece_of_raw_samples_is_another() -> None:
+    """Flips and cuts of a challenge's answer: what is accepted gives the very samples that were committed to.
+
+    Irrelevant: the message's own number, which only puts pieces in order, and bits of the zstd frame that change
+    nothing when it is unpacked, because the hash is over the plain bytes.
+    """
+    record, chunks, pieces = committed(3)
+    answer = encode_answer(Answer(bytes(range(16)), 1, 3, encode_piece(pieces[1])))
+    accepted = 0
+    for bad in damaged(answer):
+        try:
+            piece = decode_answer(bad).piece
+            assert piece is not None
+            found = verify_piece(decode_piece(piece), record)
+        except (Malformed, Unverified):
+            continue
+        accepted += 1
+        assert encode_chunk(found) == encode_chunk(chunks[1])
+    assert 0 < accepted < len(answer)
+    for bad in damaged(encode_piece(pieces[1])):
+        try:
+            piece_found = decode_piece(bad)
+            found = verify_piece(piece_found, record)
+        except (Malformed, Unverified):
+            continue
+        same = replace(piece_found, compressed=pieces[1].compressed)
+        assert same == pieces[1], "only within the frame"
+        assert encode_chunk(found) == encode_chunk(chunks[1])
 
 
 def test_no_damaged_key_is_another_key() -> None:
