@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from protocols.errors import LinetallyError, Refused
+from protocols.errors import Refused
 
 if TYPE_CHECKING:
     from agent.config import AgentConfiguration
     from agent.spool import Spool
+    from protocols.measurement.configuration import LineConfiguration
     from protocols.measurement.revisions import Amendment, Stated
 
 _DESCRIPTION = """\
@@ -29,12 +30,15 @@ examples:
       --reason "film torn" --who "M. Chan, shift leader" --why "found at the shift's end"
   linetally-agent amend --config agent.toml reject --line filling --from "2026-11-20T08:00" --to "2026-11-20T10:00" \\
       --count 37 --who "QC lab" --why "sample 4711: leaking caps"
+  linetally-agent amend --config agent.toml window --line filling --window "2026-11-20T08:14" \\
+      --set good_count=48 --who "M. Chan, shift leader" --why "sensor tested with two caps"
   linetally-agent amend --config agent.toml list
 
 Times are the line's local time, or have an offset: "2026-10-25T02:30+01:00".
 """
 _REASON = """\
-A stop's reason, given after it. The stop is named by the time at which it began.
+A stop's reason, given after it. The stop is named by the time at which it began, as `linetally-agent status` shows it,
+by any time within it, or by the word last. The reason that was measured stays and is named beside the new one.
 """
 _REJECT = """\
 Rejects that quality inspection found later, given back to the windows in which their lot was made: shared out by the
@@ -43,18 +47,26 @@ good pieces of each. If the line's counter counted them when they were found, na
 """
 
 
+_WINDOW = """\
+Other integers for one window that is signed already: counts, or times by category. What follows from a count follows by
+itself: the rejects (or the good pieces) and the ideal times. The categories must still add up to the window's length.
+"""
+
+
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`amend` with its own commands."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = commands.add_parser(
-        "amend", help="correct a stop's reason or the rejects of a lot, afterwards",
+        "amend", help="correct a stop's reason, the rejects of a lot or a window, afterwards",
         description=_DESCRIPTION, formatter_class=raw,
     )  # fmt: skip
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the gateway's TOML file")
     kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
     reason = kinds.add_parser("reason", help="a stop's reason", description=_REASON, formatter_class=raw)
     _said_by(reason)
-    reason.add_argument("--stop", required=True, metavar="TIME", help="when the stop began (or Unix milliseconds)")
+    reason.add_argument(
+        "--stop", required=True, metavar="TIME", help="when the stop began, as status shows it; or: last"
+    )
     reason.add_argument("--reason", required=True, metavar="TEXT", help="the reason as it is now known")
     reason.add_argument("--old", metavar="TEXT", help="the reason that stands (default: the last one given here)")
     reason.set_defaults(run=_run, make=_reason)
@@ -67,6 +79,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     reject.add_argument("--counted-from", metavar="TIME", help="where the reject counter counted them, if it did")
     reject.add_argument("--counted-to", metavar="TIME")
     reject.set_defaults(run=_run, make=_reject)
+    window = kinds.add_parser("window", help="a window's integers", description=_WINDOW, formatter_class=raw)
+    _said_by(window)
+    window.add_argument("--window", required=True, metavar="TIME", help="a time within the window")
+    window.add_argument(
+        "--set", dest="sums", action="append", required=True, metavar="NAME=INTEGER",
+        help="a sum of the account, e.g. good_count=48 or failure_ms=60000; may be repeated",
+    )  # fmt: skip
+    window.set_defaults(run=_run, make=_window)
     listed = kinds.add_parser("list", help="what was queued, signed and refused")
     listed.set_defaults(run=_list)
 
@@ -84,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
 
     configuration = load(options.config)
     with Spool.open_beside(configuration.state_folder) as spool:
-        amendment: Amendment = options.make(options, _zone(configuration, options.line), spool)
+        amendment: Amendment = options.make(options, _line(configuration, options.line), spool)
         body = amendments.to_bytes(amendment)
         if not amendments.must_wait(spool, amendment) and (words := amendments.refusal(spool, amendment)):
             raise Refused("no-effect", f"{words}. {_KEPT}")
@@ -98,18 +118,41 @@ def _run(options: argparse.Namespace) -> int:
 _KEPT = "This gateway knows what it signed in its newest records; older ones can no longer be amended here"
 
 
-def _reason(options: argparse.Namespace, zone: ZoneInfo, spool: Spool) -> Amendment:
+def _reason(options: argparse.Namespace, line: LineConfiguration, spool: Spool) -> Amendment:
     from agent import amendments
+    from agent.stops import find_stop
     from protocols.measurement.revisions import Amendment, AmendmentKind, ReasonChange
 
-    stop_ms = _time_ms("--stop", options.stop, zone)
-    found = amendments.standing(spool, options.line, stop_ms, stop_ms + 1)
-    stands = found.revisions.reason(found.key_id, stop_ms) or ""
-    change = ReasonChange(stop_ms, stands if options.old is None else options.old, options.reason)
+    stop = find_stop(spool, options.line, options.stop, _zone(line))
+    found = amendments.standing(spool, options.line, stop.start_ms, stop.start_ms + 1)
+    stands = found.revisions.reason(found.key_id, stop.start_ms) or stop.measured_reason
+    change = ReasonChange(stop.start_ms, stands if options.old is None else options.old, options.reason)
     return Amendment(options.line, AmendmentKind.REASON, change, options.who, options.why)
 
 
-def _reject(options: argparse.Namespace, zone: ZoneInfo, spool: Spool) -> Amendment:
+def _window(options: argparse.Namespace, line: LineConfiguration, spool: Spool) -> Amendment:
+    from agent import amendments
+    from agent.restate import restated_window
+    from agent.stops import time_ms
+    from protocols.measurement.revisions import Amendment, AmendmentKind
+
+    given: dict[str, int] = {}
+    for text in options.sums:
+        name, _, value = text.partition("=")
+        try:
+            given[name.strip()] = int(value)
+        except ValueError:
+            raise Refused("bad-value", f"--set {text}: write NAME=INTEGER, e.g. good_count=48") from None
+    at_ms = time_ms("--window", options.window, _zone(line))
+    stated = amendments.standing(spool, options.line, at_ms, at_ms + 1).stated
+    if not stated:
+        raise Refused("unknown-window", f"this gateway has no signed window of {options.line} at that time. {_KEPT}")
+    change = restated_window(stated[0], given, line.ideal_cycle_ns.get(stated[0].window.product))
+    return Amendment(options.line, AmendmentKind.WINDOW, (change,), options.who, options.why)
+
+
+def _reject(options: argparse.Namespace, line: LineConfiguration, spool: Spool) -> Amendment:
+    from agent.stops import time_ms
     from protocols.measurement.lots import late_rejects
     from protocols.measurement.revisions import Amendment, AmendmentKind
 
@@ -117,12 +160,13 @@ def _reject(options: argparse.Namespace, zone: ZoneInfo, spool: Spool) -> Amendm
         raise Refused("not-whole", "--counted-from and --counted-to are needed both, or neither")
     if not options.count:
         raise Refused("nothing", "--count 0 changes nothing")
-    span = (_time_ms("--from", options.start, zone), _time_ms("--to", options.end, zone))
+    zone = _zone(line)
+    span = (time_ms("--from", options.start, zone), time_ms("--to", options.end, zone))
     made = [s for s in _windows(spool, options.line, *span) if options.product in (None, s.window.product)]
     counted: Sequence[Stated] = ()
     if options.counted_from is not None:
         ends = (("--counted-from", options.counted_from), ("--counted-to", options.counted_to))
-        counted = _windows(spool, options.line, *(_time_ms(name, text, zone) for name, text in ends))
+        counted = _windows(spool, options.line, *(time_ms(name, text, zone) for name, text in ends))
     changes = late_rejects(made, options.count, counted)
     if not changes:
         raise Refused("nothing", "the lot and the windows of the count are the same: nothing changes")
@@ -148,7 +192,7 @@ def _change_words(amendment: Amendment) -> list[str]:
         return [f'{amendment.line_id}, stop at {_utc(change.stop_ms)}: reason "{change.old}" becomes "{change.new}"']
     words = []
     for window in amendment.change:
-        counts = (f for f in window.fields if ACCOUNT_FIELDS[f.field].endswith("_count"))
+        counts = (f for f in window.fields if not ACCOUNT_FIELDS[f.field].startswith("standard_"))
         changes = ", ".join(f"{ACCOUNT_FIELDS[index]} {old} becomes {new}" for index, old, new in counts)
         words.append(f"{amendment.line_id}, window {_utc(window.start_ms)} to {_utc(window.end_ms)}: {changes}")
     return words
@@ -172,28 +216,16 @@ def _list(options: argparse.Namespace) -> int:
     return 1 if any(queued.state == "refused" for queued in queue) else 0
 
 
-def _zone(configuration: AgentConfiguration, line_id: str) -> ZoneInfo:
+def _line(configuration: AgentConfiguration, line_id: str) -> LineConfiguration:
     for line in configuration.lines:
         if line.line_id == line_id:
-            return ZoneInfo(line.configuration.calendar.timezone)
+            return line.configuration
     known = ", ".join(line.line_id for line in configuration.lines)
     raise Refused("unknown-line", f"there is no line {line_id}; this gateway has: {known}")
 
 
-def _time_ms(option: str, text: str, zone: ZoneInfo) -> int:
-    from protocols.measurement.calendar import wall_ms
-
-    if text.isdecimal() and len(text) > 8:
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise LinetallyError(f'{option}: "{text}" is not a time; write it like 2026-11-21T14:03:20') from None
-    return wall_ms(zone, moment) if moment.tzinfo is None else wall_ms(ZoneInfo("UTC"), _naive(moment))
-
-
-def _naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)
+def _zone(line: LineConfiguration) -> ZoneInfo:
+    return ZoneInfo(line.calendar.timezone)
 
 
 def _utc(at_ms: int) -> Any:

@@ -19,6 +19,7 @@ from agent.config import AgentConfiguration
 from agent.config_line import ModbusSource, OpcuaSource
 from agent.config_tags import ModbusTag, OpcuaTag
 from agent.keys import load_key, load_log_key
+from agent.late import LateCounts
 from agent.line import Line
 from agent.live import live_message
 from agent.publisher import Publisher
@@ -59,14 +60,16 @@ async def run(configuration: AgentConfiguration) -> int:
         publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen)
         started = recorder.start()
         lines = [Line(line, started[line.line_id].meter, clock) for line in configuration.lines]
+        late = LateCounts(spool, [line.line_id for line in configuration.lines])
         await until_stopped(
             stop,
             *((f"source {line.settings.line_id}", _source(line, clock)) for line in lines),
-            ("measure", _measure(lines, recorder, publisher, clock)),
+            ("measure", _measure(lines, recorder, publisher, clock, late)),
             ("live", _send_live(lines, publisher, clock)),
             ("publish", publisher.run()),
         )
         _finish(lines, recorder, clock)
+        late.keep(_late(lines), clock.now_ms(), at_once=True)
     _log.info("stopped; everything measured is in the spool")
     return 0
 
@@ -167,11 +170,18 @@ def _speed(clock: Clock) -> float:
     return clock.speed if math.isfinite(clock.speed) else 1.0
 
 
-async def _measure(lines: Sequence[Line], recorder: Recorder, publisher: Publisher, clock: Clock) -> None:
+async def _measure(
+    lines: Sequence[Line], recorder: Recorder, publisher: Publisher, clock: Clock, late: LateCounts
+) -> None:
     while True:
         await asyncio.sleep(TICK_S)
+        late.keep(_late(lines), clock.now_ms())
         if measure(lines, recorder, clock.now_ms()):
             publisher.refresh()
+
+
+def _late(lines: Sequence[Line]) -> dict[str, int]:
+    return {line.settings.line_id: line.late_count for line in lines}
 
 
 def measure(lines: Sequence[Line], recorder: Recorder, now_ms: int) -> int:
@@ -203,6 +213,7 @@ async def _send_live(lines: Sequence[Line], publisher: Publisher, clock: Clock) 
                     simulated=simulated,
                     receipt=publisher.last_receipt,
                     spool_depth=publisher.depth,
+                    late_count=line.late_count,
                 )
             )
 

@@ -19,7 +19,13 @@ NS_PER_MS: Final = 1_000_000
 
 
 def live_message(
-    configuration: LineConfiguration, live: Live, *, simulated: bool, receipt: LastReceipt | None, spool_depth: int
+    configuration: LineConfiguration,
+    live: Live,
+    *,
+    simulated: bool,
+    receipt: LastReceipt | None,
+    spool_depth: int,
+    late_count: int = 0,
 ) -> bytes:
     """UTF-8 JSON. Accounts are `TimeAccount.as_ints()`; targets are pieces at the ideal cycle over planned time."""
     ideal_ns = configuration.ideal_cycle_ns.get(live.product)
@@ -58,6 +64,7 @@ def live_message(
         "simulated": simulated,
         "receipt": None if receipt is None else {"sequence": receipt.sequence, "time_ms": receipt.time_ms},
         "spool_depth": spool_depth,
+        "late_count": late_count,
         "definition": configuration.definition.words,
         "definition_hash": configuration.definition.hash.hex(),
         "definition_data": configuration.definition.to_data(),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from agent.config import AgentConfiguration
+from agent.late import read_late
 from agent.log_watch import read_alarm, read_seen
 from agent.spool import Spool
 
@@ -27,6 +28,7 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
         for line in configuration.lines:
             kept = spool.carry(line.line_id)
             window = newest.get(line.line_id)
+            late = read_late(spool, line.line_id)
             lines.append(
                 {
                     "line": line.line_id,
@@ -35,6 +37,7 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
                         {"start_ms": s.start_ms, "end_ms": s.end_ms, "category": s.category.name, "reason": s.reason}
                         for s in spool.stops(line.line_id, STOPS_SHOWN)
                     ],
+                    "late": None if late is None else {"count": late.count, "last_ms": late.last_ms},
                     "measured_until_ms": None if kept is None else kept[1]["closed_ms"],
                     "last_window": None
                     if window is None
@@ -80,6 +83,11 @@ def status_words(status: dict[str, Any]) -> str:
         if window is not None:
             words += f"; {window['good']:,} good of {window['total']:,} in the last window"
         out.append(f"{line['line']:<{width}}  {words}")
+        if line["late"] is not None:
+            words = (
+                f"{line['late']['count']:,} values came too late so far, the last at {_time(line['late']['last_ms'])}"
+            )
+            out.append(f"{'':<{width}}  {words}")
         out += [f"{'':<{width}}  {_stop(stop)}" for stop in line["stops"]]
     return "\n".join(out)
 

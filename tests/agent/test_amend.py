@@ -17,8 +17,9 @@ from agent.raw_meter import RawMeter
 from agent.recorder import Recorder
 from agent.spool import LineBatch, Spool
 from protocols.evidence.record import Amendment, Measurement, SignedRecord
-from protocols.measurement.account import Window
+from protocols.measurement.account import Category, Window
 from protocols.measurement.revisions import AmendmentKind, ReasonChange, Stated, apply
+from protocols.measurement.timeline import Stop
 from tests.agent import factory
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\5" * 32)
@@ -169,3 +170,38 @@ def test_who_and_why_are_not_optional(gateway: Gateway) -> None:
     for missing in (WHO[:2], WHO[2:]):
         with pytest.raises(SystemExit):
             gateway.amend("reason", "--line", "filling", "--stop", at(0), "--reason", "jam", *missing)
+
+
+def test_a_window_is_restated(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    with Spool.open(gateway.state) as spool:
+        gateway.work(0, 16, spool)
+        minute = ("window", "--line", "filling", "--window", at(2))
+        times = ("--set", "producing_ms=45000", "--set", "failure_ms=15000")
+        assert gateway.amend(*minute, "--set", "good_count=48", *times, *WHO) == 0
+        words = capsys.readouterr().out
+        assert "producing_ms 60000 becomes 45000" in words and "reject_count 0 becomes 2" in words
+        gateway.work(16, 1, spool)
+        assert [queued.state for queued in spool.amendments()] == ["signed"]
+        window = standing(spool)[2]
+        assert (window.account.good_count, window.account.reject_count, window.account.producing_ms) == (48, 2, 45_000)
+        assert gateway.amend(*minute, "--set", "failure_ms=20000", *WHO) == 1
+        assert "add up to 65000 ms" in capsys.readouterr().err
+        assert gateway.amend(*minute, "--set", "good_count", *WHO) == 1
+        assert "write NAME=INTEGER" in capsys.readouterr().err
+    assert gateway.amend("window", "--line", "filling", "--window", "2020-01-01", "--set", "good_count=1", *WHO) == 1
+
+
+def test_a_reason_is_given_to_the_stop_that_status_shows(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    stop = Stop(START + 3 * MINUTE + 437, START + 4 * MINUTE, Category.FAILURE, 7, True, False)
+    with Spool.open(gateway.state) as spool:
+        gateway.work(0, 16, spool)
+        line = gateway.configuration.lines[0].configuration
+        spool.commit([LineBatch("filling", line.hash, (), RawMeter(line, START + 16 * MINUTE).carry(), (stop,))])
+        assert main(["status", "--config", str(gateway.config)]) == 0
+        shown = re.search(r"stop from (\S+ \S+), ", capsys.readouterr().out)
+        assert shown is not None
+        assert gateway.amend("reason", "--line", "filling", "--stop", shown[1], "--reason", "jam", *WHO) == 0
+        assert 'reason "#7" becomes "jam"' in capsys.readouterr().out
+        gateway.work(16, 1, spool)
+        (late,) = (body.change for body in bodies(spool) if isinstance(body, Amendment))
+        assert late == ReasonChange(stop.start_ms, "#7", "jam")
