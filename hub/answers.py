@@ -5,15 +5,14 @@ Decides the words. When an answer may be sent is decided in `ingest`: never befo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hub.admission import Admitted, Ahead, Duplicate, Fork, NotAdmitted, Verdict
 from hub.quarantine import FORK
-from protocols.evidence import proof
 from protocols.evidence.fields import MAX_TEXT
-from protocols.evidence.proof import TlogProof
-from protocols.evidence.record import RecordHash, SignedRecord
+from protocols.evidence.record import SignedRecord
 from protocols.evidence.succession import Consistency
 from protocols.wire.receipt import Receipt, Refusal, encode_receipt
 
@@ -35,31 +34,30 @@ class Counts:
     alarm: str | None = None
 
 
-def counted(counts: Counts, verdict: Verdict, now_ms: int) -> Counts:
-    match verdict:
-        case Admitted():
-            return replace(counts, admitted_count=counts.admitted_count + 1, last_record_ms=now_ms)
-        case Duplicate():
-            return replace(counts, duplicate_count=counts.duplicate_count + 1)
-        case Ahead():
-            return replace(counts, ahead_count=counts.ahead_count + 1)
-        case Fork():
-            return replace(counts, fork_count=counts.fork_count + 1)
-        case NotAdmitted():
-            return replace(counts, refused_count=counts.refused_count + 1)
+def counted(counts: Counts, verdicts: Sequence[Verdict], now_ms: int) -> Counts:
+    """`counts` with a batch's verdicts."""
+    of = Counter(map(type, verdicts))
+    return replace(
+        counts,
+        admitted_count=counts.admitted_count + of[Admitted],
+        duplicate_count=counts.duplicate_count + of[Duplicate],
+        ahead_count=counts.ahead_count + of[Ahead],
+        fork_count=counts.fork_count + of[Fork],
+        refused_count=counts.refused_count + of[NotAdmitted],
+        last_record_ms=now_ms if of[Admitted] else counts.last_record_ms,
+    )
 
 
-def answer(
-    verdict: Verdict, proof_of: Callable[[RecordHash], TlogProof], consistency: Sequence[Consistency] = ()
-) -> bytes | None:
+def answer(verdict: Verdict, proof_text: str = "", consistency: Sequence[Consistency] = ()) -> bytes | None:
     """The receipt or refusal to publish; None for bytes that no record could be read from.
 
-    `consistency`: to the checkpoint of the proofs, from those that the gateway may have; old sizes ascending.
+    `proof_text`: of a logged record its tlog-proof. `consistency`: to the checkpoint of the proof, from those that the
+    gateway may have; old sizes ascending.
     """
     match verdict:
         case Admitted(record) | Duplicate(record):
-            text = proof.format(proof_of(record.hash)).decode()
-            return encode_receipt(Receipt(record.kid, record.record.sequence, record.hash, text, tuple(consistency)))
+            sequence = record.record.sequence
+            return encode_receipt(Receipt(record.kid, sequence, record.hash, proof_text, tuple(consistency)))
         case Fork(record):
             words = "the log has another record with this sequence: two agents share this key, or its spool is old"
             return _refusal(record, FORK, words, None)

@@ -55,12 +55,12 @@ def load_heads(engine: Engine) -> dict[Kid, Head]:
         }
 
 
-def logged_hash(engine: Engine, kid: Kid, sequence: int) -> RecordHash | None:
-    """The hash of the logged record with this identity."""
+def logged(engine: Engine, kid: Kid, sequence: int) -> tuple[RecordHash, int] | None:
+    """Hash and leaf index of the logged record with this identity."""
     t = db.record.c
     with engine.connect() as connection:
-        found = connection.scalar(select(t.hash).where(t.kid == kid, t.sequence == sequence))
-    return None if found is None else RecordHash(bytes(found))
+        row = connection.execute(select(t.hash, t.leaf_index).where(t.kid == kid, t.sequence == sequence)).first()
+    return None if row is None else (RecordHash(bytes(row.hash)), int(row.leaf_index))
 
 
 def leaf_indices(engine: Engine, hashes: Iterable[RecordHash]) -> dict[RecordHash, int]:

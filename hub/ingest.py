@@ -1,13 +1,14 @@
 """Ingest: the one writer. Statements come in by a bounded queue, go into the log, and only then is anything answered.
 
 Decides batches, the order of durability and the answers. What is admitted is decided in `admission`, what it becomes
-in the tables in `projections.projector`.
+in the tables in `projections`.
 
-The order, and what a crash does after each step:
-1. `log.append` (fsync, checkpoint signed). Crash: the index is behind; `catch_up` at the next start repairs it.
-2. One SQL transaction: projection, cursor, quarantine, newest receipts. Crash: the agent has no receipt, sends again,
-   and the duplicate gets its receipt.
+The order, and what a crash after each step means:
+1. `log.append` (fsync, checkpoint signed). Crash: the agent has no receipt, sends again, and the duplicate gets it.
+2. What only the database keeps: quarantine, and what became of a command's submission. Crash: as above.
 3. Receipts published, MQTT messages acknowledged by hand. Crash: as above.
+The tables follow the log in a thread of their own (`projections.follower`), and at a start catch up with it first. The
+writer waits for them after a root-signed record, which changes whom it believes, and when they are `MAX_BEHIND` behind.
 A full disk stops the writer before a receipt: nothing is answered, the agents hold, and the same batch is tried again.
 """
 
@@ -24,21 +25,20 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from hub import database as db
 from hub import quarantine
 from hub.admission import Admitted, Ahead, Duplicate, Fork, Head, Key, NotAdmitted, Verdict, examine, place
 from hub.answers import Counts, answer, counted
-from hub.chains import leaf_indices, load_heads, load_keys, logged_hash
+from hub.chains import load_heads, load_keys
 from hub.config import IngestConfig
 from hub.log.foreseen import Foreseen
 from hub.log.store import LogUnavailable
-from hub.projections import projector
+from hub.projections.follower import DATABASE_ERRORS, Follower
+from hub.recent import Recent
 from protocols.evidence.bodies import ROOT_TYPES
 from protocols.evidence.cose import Kid
 from protocols.evidence.merkle import NodeHash, RootHash
-from protocols.evidence.proof import TlogProof
 from protocols.evidence.record import RecordHash, SignedRecord
 from protocols.evidence.succession import Consistency
 
@@ -51,6 +51,10 @@ RETRY_S: Final = (1.0, 2.0, 5.0, 10.0)
 MEND: Final = "Free some space or mend the disk; the hub goes on by itself."
 
 LOG_BEHIND: Final = "log-behind"
+MAX_BEHIND: Final = 16_384
+"""Entries that the tables may be behind the log: what is in between is held in memory."""
+MAX_BATCH_BYTES: Final = 4 * 2**20
+MAX_QUEUE_BYTES: Final = 64 * 2**20
 
 _T = TypeVar("_T")
 
@@ -65,7 +69,7 @@ class Log(Protocol):
 
     def entries(self, start: int, stop: int) -> Iterator[bytes]: ...
 
-    def proof(self, index: int) -> TlogProof: ...
+    def proof_texts(self, indices: Sequence[int]) -> Mapping[int, str]: ...
 
     def consistency_proof(self, old_size: int, size: int) -> Sequence[NodeHash]: ...
 
@@ -98,6 +102,10 @@ class _Batch:
     admitted: list[SignedRecord] = field(default_factory=list)
 
 
+class _Stopped(Exception):
+    """Told to stop while something was waited for: nothing of the batch is answered."""
+
+
 class Writer:
     """Owns the log's appending side and the heads of all chains. One thread runs it; `offer` may be called from any.
 
@@ -121,13 +129,18 @@ class Writer:
         self._queue: queue.Queue[Arrival] = queue.Queue(config.queue_records)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer")
+        self._follower = Follower(engine, log, now_ms)
+        self._recent = Recent(engine)
         self._keys: Mapping[Kid, Key] = {}
+        self._active: Mapping[str, frozenset[str]] = {}  # lines of each gateway with an active key
         self._keys_s = float("-inf")
         self._heads: dict[Kid, Head] = {}
         self._foreseen = Foreseen(log, disbelieved)
         self._told: dict[Kid, int] = {}  # size of the checkpoint in the newest receipt to each key
         self._counts = Counts(alarm=self._foreseen.words)
-        self._overflow_count = 0  # written by the link's thread only
+        self._overflow_count = 0  # this and the next are written by the link's thread only
+        self._offered_bytes = 0
+        self._taken_bytes = 0  # by the writer's only
         self.fatal: BaseException | None = None
 
     # ------------------------------------------------------------ from other threads
@@ -135,6 +148,7 @@ class Writer:
     def start(self) -> None:
         """Takes in what the log has and the index has not, then runs until `stop`."""
         self.recover()
+        self._follower.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -155,31 +169,40 @@ class Writer:
     def offer(self, arrival: Arrival) -> None:
         """Queues a statement; drops it when the queue is full, which costs nothing but a repeat."""
         try:
+            if self._offered_bytes - self._taken_bytes > MAX_QUEUE_BYTES:
+                raise queue.Full
             self._queue.put_nowait(arrival)
         except queue.Full:
             self._overflow_count += 1
             arrival.acknowledge()
+        else:
+            self._offered_bytes += len(arrival.raw)
 
     def counts(self) -> Counts:
-        return replace(self._counts, overflow_count=self._overflow_count)
+        counts = self._counts
+        return replace(counts, overflow_count=self._overflow_count, alarm=counts.alarm or self._follower.alarm)
+
+    @property
+    def indexed_size(self) -> int:
+        """How many entries of the log the tables have."""
+        return self._follower.size
 
     def may_speak_for(self, gateway_id: str, line_id: str) -> bool:
         """Whether an active gateway of this id owns the line, as of the last second."""
-        return any(
-            key.owner == gateway_id and key.refusal is None and line_id in key.lines for key in self._keys.values()
-        )
+        return line_id in self._active.get(gateway_id, ())
 
     # ------------------------------------------------------------ the writer's thread
 
     def recover(self) -> None:
         """Brings index and heads to the log's state: the same code after a crash as after a clean stop."""
-        projector.catch_up(self._engine, self._log)
+        self._follower.recover()
         self._heads = load_heads(self._engine)
         self._load_keys()
 
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
+                self._follower.check()
                 if batch := self._collect():
                     self.commit(batch)
                 self.take_submissions()
@@ -188,6 +211,8 @@ class Writer:
             self.fatal = error
             logger.exception("the writer stopped")
             raise
+        finally:
+            self._follower.stop()
 
     def _collect(self) -> list[Arrival]:
         """Up to `batch_records` statements, of which the first has waited no longer than `batch_wait_ms`."""
@@ -196,11 +221,14 @@ class Writer:
         except queue.Empty:
             return []
         deadline = time.monotonic() + self._config.batch_wait_ms / 1000
-        while len(batch) < self._config.batch_records:
+        size = len(batch[0].raw)
+        while len(batch) < self._config.batch_records and size < MAX_BATCH_BYTES:
             try:
                 batch.append(self._queue.get(timeout=max(0.0, deadline - time.monotonic())))
             except queue.Empty:
                 break
+            size += len(batch[-1].raw)
+        self._taken_bytes += size
         return batch
 
     def take_submissions(self) -> int:
@@ -218,30 +246,47 @@ class Writer:
 
     def commit(self, arrivals: Sequence[Arrival]) -> None:
         """One batch from verdicts to answers. Returns early, with nothing answered, only when told to stop."""
+        try:
+            self._commit(arrivals)
+        except _Stopped:
+            return
+
+    def _commit(self, arrivals: Sequence[Arrival]) -> None:
+        self._await_tables(self._log.size - MAX_BEHIND)
+        self._recent.forget(self._follower.size)
         if time.monotonic() - self._keys_s > KEYS_MAX_AGE_S:
             self._load_keys()
+        examined = [examine(arrival.raw, self._keys, arrival.topic_gateway_id) for arrival in arrivals]
         batch = _Batch()
-        judged = [(arrival, self._admit(arrival, batch)) for arrival in arrivals]
+        judged = [(arrival, self._place(found, batch)) for arrival, found in zip(arrivals, examined, strict=True)]
         if self.halted is not None and batch.admitted:
             # One of this batch has shown it: what came before it in the batch must not be signed either.
             batch = _Batch()
-            judged = [(arrival, self._admit(arrival, batch)) for arrival in arrivals]
+            judged = [(arrival, self._place(found, batch)) for arrival, found in zip(arrivals, examined, strict=True)]
         records = batch.admitted
-        indices: Sequence[int] = ()
         if records:
-            appended = self._retried(lambda: self._log.append([record.raw for record in records]), "The log")
-            if appended is None:
-                return
-            indices = appended
+            first = self._retried(lambda: self._log.append([record.raw for record in records]), "The log")[0]
+            self._recent.add(first, records)
+            self._follower.follow(first, records)
         self._heads |= batch.heads
-        if self._retried(lambda: self._project(indices, records, judged), "The database") is None:
-            return
+        changes_keys = any(record.record.type in ROOT_TYPES for record in records)
+        if not self._follower.is_started:
+            self._retried(self._follower.catch_up, "The database")
+        elif changes_keys or any(arrival.submission_id is not None for arrival in arrivals):
+            self._await_tables(self._log.size)
+        self._retried(lambda: self._settle(judged), "The database")
         self._answer(judged)
-        if any(record.record.type in ROOT_TYPES for record in records):
+        if changes_keys:
             self._load_keys()
 
-    def _admit(self, arrival: Arrival, batch: _Batch) -> Verdict:
-        examined = examine(arrival.raw, self._keys, arrival.topic_gateway_id)
+    def _await_tables(self, size: int) -> None:
+        """Until the tables have `size` entries: at once, where nothing holds the follower up."""
+        while not self._follower.wait(size, POLL_S):
+            self._follower.check()
+            if self._stopping.is_set():
+                raise _Stopped
+
+    def _place(self, examined: SignedRecord | NotAdmitted, batch: _Batch) -> Verdict:
         if isinstance(examined, NotAdmitted):
             return examined
         if behind := self._behind(examined):
@@ -249,8 +294,8 @@ class Writer:
         kid, sequence = examined.kid, examined.record.sequence
         head = batch.heads.get(kid) or self._heads.get(kid, Head())
         known = batch.logged.get((kid, sequence))
-        if known is None and sequence < head.next_sequence:
-            known = logged_hash(self._engine, kid, sequence)
+        if known is None and sequence < head.next_sequence and (logged := self._recent.logged(kid, sequence)):
+            known = logged[0]
         verdict = place(examined, head, known)
         if isinstance(verdict, Admitted):
             batch.heads[kid] = Head(sequence + 1, examined.hash, examined.subject)
@@ -274,51 +319,44 @@ class Writer:
         short = "the hub's log lacks entries that it once signed for; its operator is told, and nothing is logged"
         return NotAdmitted(record.hash, LOG_BEHIND, short, record, genuine=True)
 
-    def _project(
-        self, indices: Sequence[int], records: Sequence[SignedRecord], judged: Sequence[tuple[Arrival, Verdict]]
-    ) -> bool:
-        """One transaction: the index moves on together with all that is said of the batch."""
-        now_ms = self._now_ms()
-        with self._engine.begin() as connection:
-            if records:
-                projector.apply(connection, indices[0], records)
-            aside = [(a.raw, v) for a, v in judged if isinstance(v, Fork | NotAdmitted)]
-            quarantine.keep(connection, aside, now_ms, self._config.quarantine_records)
-            newest = {record.kid: (record, index) for record, index in zip(records, indices, strict=True)}
-            for kid, (record, index) in newest.items():
-                values = {"sequence": record.record.sequence, "leaf_index": index, "time_ms": now_ms}
-                insert = db.upsert(connection, db.receipt).values(kid=kid, **values)
-                connection.execute(insert.on_conflict_do_update(index_elements=["kid"], set_=values))
-            placed = {record.hash: index for record, index in zip(records, indices, strict=True)}
-            for arrival, verdict in judged:
-                if arrival.submission_id is not None:
-                    _close_submission(connection, arrival.submission_id, verdict, placed)
-        return True
+    def _settle(self, judged: Sequence[tuple[Arrival, Verdict]]) -> None:
+        """Keeps what only the database keeps, in one transaction; usually that is nothing."""
+        aside = [(arrival.raw, verdict) for arrival, verdict in judged if isinstance(verdict, Fork | NotAdmitted)]
+        submitted = [
+            (arrival.submission_id, verdict) for arrival, verdict in judged if arrival.submission_id is not None
+        ]
+        if aside or submitted:
+            with self._engine.begin() as connection:
+                quarantine.keep(connection, aside, self._now_ms(), self._config.quarantine_records, self._recent.logged)
+                for submission_id, verdict in submitted:
+                    _close_submission(connection, submission_id, verdict)
 
     def _answer(self, judged: Sequence[tuple[Arrival, Verdict]]) -> None:
         """Receipts and refusals, then the link's acknowledgements."""
-        receipted = [v.record.hash for _, v in judged if isinstance(v, Admitted | Duplicate)]
-        indices = leaf_indices(self._engine, receipted) if receipted else {}
-        counts, now_ms = self._counts, self._now_ms()
+        good = {
+            v.record.hash for arrival, v in judged if arrival.topic_gateway_id and isinstance(v, Admitted | Duplicate)
+        }
+        indices = self._recent.indices(good)
+        proofs = self._log.proof_texts(sorted(indices.values()))
         size = self._log.size  # this thread alone appends
         known: dict[int, Consistency] = {}
         told_sizes: dict[Kid, int] = {}
         for arrival, verdict in judged:
             if arrival.topic_gateway_id is not None:
-                proofs: tuple[Consistency, ...] = ()
                 if isinstance(verdict, Admitted | Duplicate):
-                    proofs = self._consistency(verdict.record, arrival.seen_size, size, known)
+                    consistency = self._consistency(verdict.record, arrival.seen_size, size, known)
                     told_sizes[verdict.record.kid] = size
-                told = answer(verdict, lambda record_hash: self._log.proof(indices[record_hash]), proofs)
+                    told = answer(verdict, proofs[indices[verdict.record.hash]], consistency)
+                else:
+                    told = answer(verdict)
                 if told is not None:
                     self._publish(arrival.topic_gateway_id, told)
             if isinstance(verdict, Fork):
                 logger.error("fork gateway=%s sequence=%d", verdict.record.issuer, verdict.record.record.sequence)
             elif isinstance(verdict, NotAdmitted):
                 logger.warning("refused code=%s topic=%s: %s", verdict.code, arrival.topic_gateway_id, verdict.words)
-            counts = counted(counts, verdict, now_ms)
             arrival.acknowledge()
-        self._counts = counts
+        self._counts = counted(self._counts, [verdict for _, verdict in judged], self._now_ms())
         self._told |= told_sizes
 
     def _consistency(
@@ -332,21 +370,21 @@ class Writer:
                 known[old_size] = Consistency(old_size, tuple(self._log.consistency_proof(old_size, size)))
         return tuple(known[old_size] for old_size in sorted(sizes) if 0 < old_size < size)
 
-    def _retried(self, action: Callable[[], _T], what: str) -> _T | None:
+    def _retried(self, action: Callable[[], _T], what: str) -> _T:
         """Tries until it works: a full disk or a database that is away holds everything up, and loses nothing.
 
-        None when told to stop meanwhile.
+        Raises _Stopped when told to stop meanwhile.
         """
         for delay_s in chain(RETRY_S, repeat(RETRY_S[-1])):
             try:
                 result = action()
-            except (LogUnavailable, OperationalError, InterfaceError) as error:
+            except (LogUnavailable, *DATABASE_ERRORS) as error:
                 cause = error if isinstance(error, LogUnavailable) else error.orig
                 words = f"{what} cannot be written: {cause}. Nothing is receipted; agents hold their records. " + MEND
                 logger.error("%s Next try in %.0f s.", words, delay_s)
                 self._counts = replace(self._counts, alarm=words)
                 if self._stopping.wait(delay_s):
-                    return None
+                    raise _Stopped from None
             else:
                 if self._counts.alarm is not None:
                     self._counts = replace(self._counts, alarm=self.halted)
@@ -356,17 +394,14 @@ class Writer:
     def _load_keys(self) -> None:
         self._keys = load_keys(self._engine)
         self._keys_s = time.monotonic()
+        self._active = {key.owner: key.lines for key in self._keys.values() if key.refusal is None}
 
 
-def _close_submission(
-    connection: Connection, submission_id: int, verdict: Verdict, placed: Mapping[RecordHash, int]
-) -> None:
+def _close_submission(connection: Connection, submission_id: int, verdict: Verdict) -> None:
     t = db.submission.c
     values: dict[str, object]
     match verdict:
-        case Admitted(record):
-            values = {"state": "logged", "leaf_index": placed[record.hash]}
-        case Duplicate(record):
+        case Admitted(record) | Duplicate(record):
             index = select(db.record.c.leaf_index).where(db.record.c.hash == record.hash).scalar_subquery()
             values = {"state": "logged", "leaf_index": index}
         case NotAdmitted() as refused:

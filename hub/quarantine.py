@@ -6,28 +6,38 @@ what came. Both are bounded, each for itself, so that a stranger's flood cannot 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection, delete, select
 
 from hub import database as db
 from hub.admission import Fork, NotAdmitted
-from protocols.evidence.record import MAX_BYTES
+from protocols.evidence.cose import Kid
+from protocols.evidence.record import MAX_BYTES, RecordHash
 
 FORK = "fork"
 
 
-def keep(connection: Connection, items: Iterable[tuple[bytes, Fork | NotAdmitted]], now_ms: int, limit: int) -> None:
-    """Stores `(raw, verdict)` pairs that are not stored yet, then forgets the oldest past `limit` of each kind."""
-    rows = [_row(raw, verdict, now_ms) for raw, verdict in items]
+def keep(
+    connection: Connection,
+    items: Iterable[tuple[bytes, Fork | NotAdmitted]],
+    now_ms: int,
+    limit: int,
+    logged: Callable[[Kid, int], tuple[RecordHash, int] | None],
+) -> None:
+    """Stores `(raw, verdict)` pairs that are not stored yet, then forgets the oldest past `limit` of each kind.
+
+    `logged`: hash and leaf index of the logged record with a key and sequence.
+    """
+    rows = []
+    for raw, verdict in items:
+        row = _row(raw, verdict, now_ms)
+        if isinstance(verdict, Fork) and (found := logged(verdict.record.kid, verdict.record.record.sequence)):
+            row["logged_index"] = found[1]
+        rows.append(row)
     if not rows:
         return
     for row in rows:
-        if row["code"] == FORK:
-            t = db.record.c
-            row["logged_index"] = connection.scalar(
-                select(t.leaf_index).where(t.kid == row["kid"], t.sequence == row["sequence"])
-            )
         connection.execute(
             db.upsert(connection, db.quarantine).values(row).on_conflict_do_nothing(index_elements=["hash"])
         )
