@@ -158,5 +158,5 @@ class BundleEvidence:
     def raw_pieces(self) -> Iterator[Piece]:
         """The raw samples that the bundle holds. Raises Malformed."""
         for name in sorted(self._bundle.members):
-            if name.startswith("raw/"):
+            if bundles.RAW_NAME.fullmatch(name):
                 yield from read_pieces(io.BytesIO(self._bundle.read(name)))

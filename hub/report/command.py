@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from hub.audit.store import RawStore
 from hub.config import HubConfig
 from hub.report.outcome import write_bundle
 from hub.report.reading import opened
@@ -35,6 +36,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("project", metavar="PROJECT", help="the project's id")
     parser.add_argument("--out", metavar="FILE.zip", type=Path, help="where to (default: PROJECT.zip, here)")
     parser.add_argument("--pdf", metavar="FILE", type=Path, help="write the report's PDF there as well")
+    parser.add_argument(
+        "--raw", action="store_true", help="put the raw samples that the hub holds into the bundle, for an audit"
+    )
     return parser
 
 
@@ -42,8 +46,9 @@ def run(arguments: argparse.Namespace, config: HubConfig, out: TextIO | None = N
     """Writes the bundle, with progress on stderr when it is a terminal, and says how to verify it."""
     path = arguments.out or Path(f"{arguments.project}.zip")
     try:
+        raw = RawStore(config.raw_folder, 0) if arguments.raw else None
         with opened(config) as sources:
-            write_bundle(sources, arguments.project, path, _progress, arguments.pdf)
+            write_bundle(sources, arguments.project, path, _progress, arguments.pdf, raw)
     except LinetallyError as error:
         _end_line()
         print(f"linetally-hub: {error}", file=sys.stderr)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from hub.audit.store import RawStore
 from hub.config import HubConfig
 from hub.projections.index import IndexedPlan, IndexedRecord
 from hub.registry import Project
@@ -48,9 +49,11 @@ def write_bundle(
     out_path: Path,
     progress: Progress = lambda words, done, total: None,
     pdf_path: Path | None = None,
+    raw: RawStore | None = None,
 ) -> Path:
     """Writes the bundle of a project, whole or not at all, and gives its path; the PDF also to `pdf_path`.
 
+    `raw`: its samples of the plan's lines and periods go into the bundle too.
     Raises Refused for an unknown project, one without a registered plan, or an index that lacks records of the log;
     Malformed when the log's windows contradict each other. Takes seconds: call it in a worker thread.
     """
@@ -76,12 +79,20 @@ def write_bundle(
     pdf = render(context)
     views = {"report.pdf": pdf, "report.xlsx": workbook(context, selection.windows)}
     progress("writing the bundle", 4, STEPS)
-    parts = bundle.BundleParts(chains, root_records, proofs, selection.checkpoint_note, report, views)
+    held = _raw(raw, selection.plan)
+    parts = bundle.BundleParts(chains, root_records, proofs, selection.checkpoint_note, report, views, held)
     _write_whole(out_path, lambda file: bundle.write(parts, file))
     if pdf_path is not None:
         _write_whole(pdf_path, lambda file: file.write(pdf))
     progress("done", STEPS, STEPS)
     return out_path
+
+
+def _raw(store: RawStore | None, plan: Plan) -> dict[str, Iterable[bytes]]:
+    if store is None:
+        return {}
+    files = store.files(plan.line_ids, plan.baseline.from_ms, plan.reporting.to_ms)
+    return {f"raw/{path.parent.name}/{path.name}": [path.read_bytes()] for path in files}
 
 
 def write_report(config: HubConfig, project_id: str) -> Path:

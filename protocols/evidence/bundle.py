@@ -8,6 +8,7 @@ decide whether any of it is true (`verify`).
     proofs/<kid>/<sequence>.tlog-proof inclusion of that record (c2sp.org/tlog-proof), all at the bundle's checkpoint
     checkpoint                         the log's signed note
     report.json                        canonical JSON of `Outcome.to_data()`
+    raw/<line>/<UTC day>.raw           raw samples of an audit, where there are any; no verdict rests on them
     report.pdf, report.xlsx            views, never evidence
     README.txt, manifest.json          for people; sizes and SHA-256, which find an accident, not a forger
 
@@ -42,10 +43,12 @@ FORMAT: Final = "linetally-bundle/1"
 MAX_FILES: Final = 100_000
 _RECORDS_NAME: Final = re.compile(r"records/([0-9a-f]{16})\.cbor-seq")
 _PROOF_NAME: Final = re.compile(r"proofs/([0-9a-f]{16})/(0|[1-9][0-9]{0,18})\.tlog-proof")
+RAW_NAME: Final = re.compile(r"raw/[A-Za-z0-9_-]{1,64}/[0-9]{4}-[0-9]{2}-[0-9]{2}\.raw")
 # Half a year of ten lines is some 200 MB; a proof has at most 63 hashes and a note.
 _MAX_RECORDS: Final = 1 << 31
 _MAX_VIEW: Final = 1 << 28
 _MAX_SMALL: Final = 1 << 20
+_MAX_RAW: Final = 1 << 30  # a minute of 65,536 rows is some megabytes, a usual day half a megabyte
 _MAX_REPORT: Final = 1 << 25
 _CHUNK: Final = 1 << 20
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")  # APPNOTE.TXT 4.3.7
@@ -69,7 +72,7 @@ class BundleParts:
 
     `chains`: each gateway key's records in order of sequence. `root_records`: the root key's, from sequence 0.
     `proofs`: tlog-proofs by (kid, sequence), each at `checkpoint`. `report`: `Outcome.to_data()`.
-    `views`: "report.pdf" and "report.xlsx", where there are any.
+    `views`: "report.pdf" and "report.xlsx", where there are any. `raw`: what the hub holds of raw samples, by name.
     """
 
     chains: Mapping[Kid, Iterable[bytes]]
@@ -78,6 +81,7 @@ class BundleParts:
     checkpoint: bytes
     report: Mapping[str, Any]
     views: Mapping[str, bytes] = field(default_factory=dict)
+    raw: Mapping[str, Iterable[bytes]] = field(default_factory=dict)
 
 
 def report_bytes(data: Mapping[str, Any]) -> bytes:
@@ -105,6 +109,7 @@ def write(parts: BundleParts, file: BinaryIO) -> None:
     contents |= {records_file(kid): records for kid, records in parts.chains.items()}
     contents |= {proof_file(kid, sequence): [data] for (kid, sequence), data in parts.proofs.items()}
     contents |= {name: [data] for name, data in parts.views.items()}
+    contents |= parts.raw
     for name in contents:
         _limit(name)  # raises for a view of another name
     _write_archive(contents, file)
@@ -326,4 +331,6 @@ def _limit(name: str) -> int:
         return _MAX_SMALL
     if name in VIEWS:
         return _MAX_VIEW
+    if RAW_NAME.fullmatch(name):
+        return _MAX_RAW
     raise Malformed(f"{name[:80]!r} is not a file that a bundle has")

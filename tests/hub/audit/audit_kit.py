@@ -14,7 +14,7 @@ import numpy as np
 from hub.__main__ import main
 from hub.database import open_database
 from protocols.evidence import merkle
-from protocols.evidence.bodies import Body, Configurations, Enrolment, Measurement
+from protocols.evidence.bodies import Body, Configurations, Enrolment, Measurement, PlanStatement
 from protocols.evidence.cose import key_id
 from protocols.evidence.merkle import leaf_hash
 from protocols.evidence.raw import Chunk, Piece, compress, encode_chunk, raw_commitment
@@ -25,6 +25,7 @@ from protocols.measurement.calendar import Calendar
 from protocols.measurement.configuration import Counter, LineConfiguration, Product
 from protocols.measurement.definition import Definition
 from protocols.measurement.meter import LineMeter
+from protocols.measurement.plan import Plan
 from protocols.plc.packml import State
 from protocols.plc.roles import SignalRole
 from protocols.plc.sample import SampleBlock
@@ -131,7 +132,7 @@ def off_by_one(start_ms: int, name: str = "total_count") -> Callable[[Window], W
 
 
 @contextmanager
-def hub_with(folder: Path, gateway: Gateway) -> Iterator[Path]:
+def hub_with(folder: Path, gateway: Gateway, plan: Plan | None = None) -> Iterator[Path]:
     """A hub, made by its commands, whose log has the gateway's records; gives its configuration file."""
     path = folder / "hub.toml"
     for words in (
@@ -154,6 +155,8 @@ def hub_with(folder: Path, gateway: Gateway) -> Iterator[Path]:
     enrolled(engine)
     public_key = GATEWAY_KEY.public_key().public_bytes_raw()
     log_body(config, engine, load_root_key(folder / "root.key"), Enrolment(GATEWAY, public_key, ("filling",), ("P-7",)))
+    if plan is not None:
+        log_body(config, engine, load_root_key(folder / "root.key"), PlanStatement(plan.to_data()))
     with Log.open(config.log_folder, load_log_key(config)) as log:
         writer = Writer(engine, log, config.ingest, lambda: START_MS, lambda _id, _payload: None)
         writer.recover()

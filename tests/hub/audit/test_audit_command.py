@@ -16,9 +16,11 @@ from hub.audit.minutes import draw, needed
 from hub.audit.store import RawStore
 from hub.config import load_config
 from hub.database import open_database
+from hub.verify import main as verify_main
 from protocols.evidence import checkpoint, note
 from protocols.evidence.raw import Piece, write_pieces
-from tests.hub.audit.audit_kit import MINUTE, Gateway, hub_with, measured, off_by_one
+from protocols.measurement.plan import Period, Plan
+from tests.hub.audit.audit_kit import LINE, MINUTE, Gateway, hub_with, measured, off_by_one
 from tests.support.evidence import START_MS
 from tests.support.hub import table_rows
 
@@ -222,3 +224,42 @@ def test_the_store_keeps_each_piece_once_and_lets_the_oldest_day_go(gateway: Gat
     small.add("filling", START_MS + 86_400_000, gateway.pieces[20:25])
     assert [each.name for each in small.files(["filling"])] == ["2026-06-02.raw"]
     assert store.files(["filling"], to_ms=START_MS) == []
+
+
+def test_a_bundle_with_raw_samples_is_audited_without_a_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = measured(minutes=80, change=off_by_one(START_MS + 20 * MINUTE))
+    half = START_MS + 40 * MINUTE
+    plan = Plan(
+        project_id="P-7",
+        scheme="manufacturing-plus",
+        title="Upgrade",
+        enterprise="Acme",
+        line_ids=("filling",),
+        baseline=Period(START_MS, half),
+        commissioning=Period(half, half + 5 * MINUTE),
+        reporting=Period(half + 5 * MINUTE, START_MS + 79 * MINUTE),
+        ideal_cycles_ns={"Cola": 250_000_000},
+        min_shifts=2,
+        timezone="Asia/Hong_Kong",
+        definition=LINE.definition,
+    )
+    with hub_with(tmp_path, made, plan) as config:
+        settled = load_config(config)
+        RawStore(settled.raw_folder, 10**9).add("filling", START_MS, made.pieces)
+        bundle, policy = tmp_path / "P-7.zip", tmp_path / "policy.txt"
+        assert main(["report", "P-7", "--raw", "--out", str(bundle), "--config", str(config)]) == 0
+        assert main(["policy", "--output", str(policy), "--config", str(config)]) == 0
+    (tmp_path / "data").rename(tmp_path / "gone")  # nothing of the hub is used
+    assert verify_main([str(bundle), "--policy", str(policy), "--quiet"]) == 0
+    offline = f"audit replay --bundle {bundle} --policy {policy} --jobs 1"
+    told = ask(capsys, config, offline, 1)
+    assert told["verdict"] == "DIFFERENT"
+    assert told["difference"]["start_ms"] == START_MS + 20 * MINUTE
+    assert told["lines"][0]["compared"] == 78 and told["lines"][0]["equal"] == 77
+    reporting = f"{offline} --from 2026-06-01T08:45+08:00 --to 2026-06-01T09:15+08:00"
+    told = ask(capsys, config, reporting)
+    assert (told["verdict"], told["lines"][0]["asked"]) == ("EQUAL", 30)
+    data = bytearray(bundle.read_bytes())
+    data[data.index(b"records/") + 3_000] ^= 1
+    bundle.write_bytes(data)
+    assert ask(capsys, config, offline, 1)["verdict"] == "FAIL"
