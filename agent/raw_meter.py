@@ -115,6 +115,7 @@ class RawMeter(LineMeter):
         windows += self.advance(until_ms)
         if self._rows >= ROWS_A_CHUNK and until_ms > self._raw_start_ms:
             self._cut(until_ms)
+            self._edge_ms = self._next_edge(until_ms)
         return windows
 
     def begin_chunks(self, at_ms: int) -> None:

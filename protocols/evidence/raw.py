@@ -90,6 +90,8 @@ def encode_chunk(chunk: Chunk) -> bytes:
     rows = len(block)
     if rows > MAX_ROWS:
         raise Malformed(f"raw chunk: {rows} rows; at most {MAX_ROWS}")
+    if chunk.end_ms <= chunk.start_ms:
+        raise Malformed("raw chunk: ends before it starts, or is empty")
     if rows and not chunk.start_ms <= int(block.time_ms[0]) <= int(block.time_ms[-1]) <= chunk.end_ms:
         raise Malformed("raw chunk: rows outside its span")
     ever_valid = int(np.bitwise_or.reduce(block.valid)) if rows else 0

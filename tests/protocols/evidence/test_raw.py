@@ -186,6 +186,8 @@ def test_rows_outside_the_span_are_not_encoded() -> None:
         encode_chunk(replace(simple(), start_ms=START + 1001))
     with pytest.raises(Malformed, match="outside"):
         encode_chunk(replace(simple(), end_ms=START + 59_999))
+    with pytest.raises(Malformed, match="is empty"):
+        encode_chunk(replace(simple(0), end_ms=START))
     rows = MAX_ROWS + 1
     block = SampleBlock(np.full(rows, START, np.int64), np.zeros((rows, 1), np.int64), np.zeros(rows, np.uint32))
     with pytest.raises(Malformed, match="rows"):
