@@ -17,8 +17,9 @@ from hub.grafana.sdk import JSONEncoder
 from hub.grafana.sdk import common_model as cm
 from hub.grafana.sdk import dashboard as d
 from hub.grafana.sdk import dashboard_model as dm
+from protocols.measurement.definition import ISO, PRESET_NAMES, PRESETS
 
-_KNOWN: Final = "planned time that was observed"
+_KNOWN: Final = "planned busy time (observed) of the definition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,20 @@ def _variable(name: str, label: str, query: str, ref: cm.DataSourceRef) -> d.Que
         .query({"refId": f"variable-{name}", "query": query})
         .refresh(dm.VariableRefresh.ON_DASHBOARD_LOAD)
         .sort(dm.VariableSort.NATURAL_ASC)
+        .include_all(False)
+        .multi(False)
+    )
+
+
+def _definition() -> d.CustomVariable:
+    """Under which preset the figures are read; minor stops are those that were measured as such."""
+    choices = [dm.VariableOption(text=PRESET_NAMES[name], value=name, selected=name == ISO.preset) for name in PRESETS]
+    return (
+        d.CustomVariable("definition")
+        .label("Definition")
+        .values(", ".join(f"{choice.text} : {choice.value}" for choice in choices))
+        .options(choices)
+        .current(choices[0])
         .include_all(False)
         .multi(False)
     )
@@ -76,12 +91,13 @@ def line_dashboard(names: Uids, enterprise: str | None) -> dict[str, Any]:
     else:
         board.with_variable(d.ConstantVariable("enterprise").value(enterprise))
     board.with_variable(_variable("line", "Line", flux.tag_values("line", of_enterprise=True), panels.ref))
+    board.with_variable(_definition())
     for panel in (
         panels.ratio("OEE", f"Good pieces at the ideal cycle / {_KNOWN}. Undefined without an ideal cycle.", flux.OEE),
-        panels.ratio("Availability", f"Producing time / {_KNOWN}.", flux.AVAILABILITY),
+        panels.ratio("Availability", f"Production time / {_KNOWN}.", flux.AVAILABILITY),
         panels.ratio(
             "Effectiveness",
-            "Pieces at the ideal cycle / producing time. Above 100 % the ideal cycle is too slow.",
+            "Pieces at the ideal cycle / production time. Above 100 % the ideal cycle is too slow.",
             flux.EFFECTIVENESS,
         ),
         panels.ratio("Quality", "Good pieces / pieces.", flux.QUALITY),

@@ -40,6 +40,7 @@ LOSS_COLOURS: Final[Mapping[str, str]] = {
     "Held": "#F0E442",
     "Stopped or idle": "#0072B2",
     "No order": "#B0B0B0",
+    "Breaks and planned downtime": "#D9D9D9",
     "Reduced speed": "#8C6D31",
     "Rejects": "#7B3294",
     "Not observed": "#6E6E6E",

@@ -21,13 +21,16 @@ from hub.grafana.files import export, files, to_yaml
 from hub.grafana.panels import LOSS_COLOURS, STATES
 from protocols.measurement import ratios
 from protocols.measurement.account import ACCOUNT_FIELDS, ACCOUNT_INTS, Category, TimeAccount
+from protocols.measurement.definition import ISO, PRESETS, Definition
+from protocols.measurement.loss_tree import loss_tree
 
 # Several builds may share the machine: time says nothing about right or wrong here.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 REPOSITORY = Path(__file__).parents[3]
 BOARD = line_dashboard(uids(None), None)
 QUERIES = [target["query"] for panel in BOARD["panels"] for target in panel["targets"]]
-VARIABLES = [v["query"]["query"] for v in BOARD["templating"]["list"]]
+VARIABLES = [v["query"]["query"] for v in BOARD["templating"]["list"] if v["type"] == "query"]
+presets = st.sampled_from(list(PRESETS.values()))
 PAIRS = {
     "availability": (flux.AVAILABILITY, ratios.availability),
     "effectiveness": (flux.EFFECTIVENESS, ratios.effectiveness),
@@ -43,11 +46,12 @@ class _Row(dict[str, int]):
     __getattr__ = dict.__getitem__
 
 
-def evaluate(expression: str, row: dict[str, int]) -> float | Fraction | None:
+def evaluate(expression: str, row: dict[str, int], preset: str) -> float | Fraction | None:
     """A Flux expression of ours, worked out in Python: if/then/else, float(v:), and, + - * / == >."""
     match = re.fullmatch(r'if (.+) then (.+) else debug\.null\(type: "float"\)', expression)
     condition, value = match.groups() if match else ("True", expression)
     names: dict[str, Any] = {"r": _Row(row), "number": Fraction}
+    names |= {name: int(preset in ones) for name, ones in flux.SWITCHES.items()}
     if not eval(condition, names):
         return None
     worked: Fraction = eval(re.sub(r"float\(v: ", "number(", value).replace("0000.0", "0000"), names)
@@ -61,21 +65,34 @@ accounts = st.lists(st.integers(0, 3), min_size=ACCOUNT_INTS, max_size=ACCOUNT_I
 
 @pytest.mark.parametrize("name", PAIRS)
 @PATIENT
-@given(account=accounts)
-def test_a_figure_is_the_one_of_ratios(name: str, account: TimeAccount) -> None:
+@given(account=accounts, definition=presets)
+def test_a_figure_is_the_one_of_ratios(name: str, account: TimeAccount, definition: Definition) -> None:
     ratio, exact = PAIRS[name]
     row = {field: dict(zip(ACCOUNT_FIELDS, account.as_ints(), strict=True))[field] for field in ratio.fields}
-    assert evaluate(ratio.expression(), row) == exact(account)
+    assert evaluate(ratio.expression(), row, definition.preset) == exact(account, definition)
+
+
+def test_a_query_knows_every_switch_in_which_the_presets_differ() -> None:
+    asked = {"preset", "minor_stop_side", "planned_down", "no_order"}
+    for preset in PRESETS.values():
+        for name, value in preset.to_data().items():
+            assert name in asked or value == ISO.to_data()[name], name
+    for query in QUERIES:
+        for name in flux.SWITCHES:
+            assert query.count(f"{name} = if wanted == ") == (name in query)
+    [variable] = [v for v in BOARD["templating"]["list"] if v["name"] == "definition"]
+    assert [option["value"] for option in variable["options"]] == list(PRESETS)
+    assert variable["current"]["value"] == ISO.preset
 
 
 @PATIENT
-@given(account=accounts.filter(lambda a: a.without_ideal_count == 0))
-def test_the_losses_and_the_good_pieces_make_up_the_planned_time(account: TimeAccount) -> None:
+@given(account=accounts.filter(lambda a: a.without_ideal_count == 0), definition=presets)
+def test_the_losses_and_the_good_pieces_make_up_the_planned_time(account: TimeAccount, definition: Definition) -> None:
     row = dict(zip(ACCOUNT_FIELDS, account.as_ints(), strict=True))
-    lost = sum(Fraction(evaluate(e, row) or 0) for e in flux.LOSSES.values())
+    lost = sum(Fraction(evaluate(e, row, definition.preset) or 0) for e in flux.LOSSES.values())
     worth = Fraction(account.standard_good_ns, 60_000_000_000)
-    outside = account.category_ms[Category.PLANNED_DOWN] + account.category_ms[Category.NOT_SCHEDULED]
-    assert lost + worth == Fraction(account.length_ms - outside, 60_000)
+    tree = loss_tree(account, definition)
+    assert lost + worth == (tree.find("planned-busy").ms + account.unknown_ms) / 60_000
 
 
 def test_no_query_averages() -> None:
@@ -102,7 +119,7 @@ def test_every_category_and_loss_has_a_colour_of_its_own() -> None:
 
 def test_an_enterprise_is_fixed_where_it_is_given() -> None:
     board = line_dashboard(uids("acme"), "acme")
-    enterprise, line = board["templating"]["list"]
+    enterprise, line, _definition = board["templating"]["list"]
     assert (enterprise["type"], enterprise["query"], enterprise["hide"]) == ("constant", "acme", 2)
     assert line["type"] == "query"
     assert len(board["uid"]) <= 40
