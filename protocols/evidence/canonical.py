@@ -114,9 +114,9 @@ def _write(value: object, parts: list[bytes], depth: int) -> None:
         parts.append(_INT_BYTES[value])  # type: ignore[index]  # kind says that it is an int
     elif isinstance(value, str) and kind is str:
         text = value.encode()
-        parts += (_head(_TEXT, len(text)), text)
+        parts += (_HEADS[len(text) << 3 | _TEXT], text)
     elif isinstance(value, bytes) and kind is bytes:
-        parts += (_head(_BYTES, len(value)), value)
+        parts += (_HEADS[len(value) << 3 | _BYTES], value)
     elif value is None:
         parts.append(_NULL)
     elif kind is bool:
@@ -124,7 +124,7 @@ def _write(value: object, parts: list[bytes], depth: int) -> None:
     elif depth == 0:
         raise Malformed(f"more than {MAX_DEPTH} arrays and maps inside each other")
     elif isinstance(value, (list, tuple)):  # a union is slower to test
-        parts.append(_head(_ARRAY, len(value)))
+        parts.append(_HEADS[len(value) << 3 | _ARRAY])
         if set(map(type, value)) == _ONLY_INTS:  # a measured row: one pass in C, not a call for each integer
             parts.extend(map(_INT_BYTES.__getitem__, value))
         else:
@@ -142,13 +142,15 @@ def _write_map(value: Mapping[Any, object], parts: list[bytes], depth: int) -> N
     """RFC 8949 section 4.2.1: keys in the bytewise order of their encodings."""
     keyed = []
     for key, item in value.items():
-        if type(key) is not int and type(key) is not str:
+        if type(key) is int:
+            keyed.append((_INT_BYTES[key], item))
+        elif type(key) is str:
+            text = key.encode()
+            keyed.append((_HEADS[len(text) << 3 | _TEXT] + text, item))
+        else:
             raise Malformed(f"a map key must be an integer or text, not {type(key).__name__}")
-        key_parts: list[bytes] = []
-        _write(key, key_parts, depth)
-        keyed.append((b"".join(key_parts), item))
     keyed.sort(key=itemgetter(0))
-    parts.append(_head(_MAP, len(keyed)))
+    parts.append(_HEADS[len(keyed) << 3 | _MAP])
     for key_bytes, item in keyed:
         parts.append(key_bytes)
         _write(item, parts, depth - 1)
@@ -178,6 +180,19 @@ class _IntBytes(dict[int, bytes]):
 
 
 _INT_BYTES: Final = _IntBytes()
+
+
+class _Heads(dict[int, bytes]):
+    """The head of each (argument << 3 | major type), kept for those met first."""
+
+    def __missing__(self, key: int) -> bytes:
+        head = _head(key & 7, key >> 3)
+        if len(self) < _KEPT_INTS:
+            self[key] = head
+        return head
+
+
+_HEADS: Final = _Heads()
 
 
 def _refuse_tag(*_: object) -> NoReturn:
