@@ -15,8 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.measures import MEASURES, Disagreement, Figure, Sizes
+from benchmarks.measures import MEASURES as KERNEL_MEASURES
+from benchmarks.measures import Disagreement, Figure, Sizes
+from benchmarks.verify import verify
 
+MEASURES = {**KERNEL_MEASURES, "verify": verify}
 RESULTS = Path(__file__).parent / "results"
 
 

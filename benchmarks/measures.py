@@ -46,10 +46,18 @@ class Sizes:
     lines: int = 1_000
     ticks: int = 300
     rounds: int = 7
+    statements: int = 4_096
+    gateways: int = 256
+    batch: int = 1_024
+    season_days: int = 182
+    season_lines: int = 10
 
     @classmethod
     def small(cls) -> Sizes:
-        return cls(20_000, 20_000, 20_000, 3_000, 20, 20, 2)
+        return cls(
+            20_000, 20_000, 20_000, 3_000, 20, 20, 2,
+            statements=48, gateways=8, batch=16, season_days=2, season_lines=2,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

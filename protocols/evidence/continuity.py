@@ -61,7 +61,7 @@ class LineTime:
                 counted = list(run)
                 for window in counted:
                     tally.add(window)
-                self.revisions.stated(counted[0].start_ms, counted[-1].end_ms, sequence, places)
+                self.revisions.stated([counted[0].start_ms], [counted[-1].end_ms], [sequence], places)
 
     def tally_of(self, start_ms: int) -> Tally | None:
         return next((tally for tally in self.tallies.values() if start_ms in tally.period), None)

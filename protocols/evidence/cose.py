@@ -42,7 +42,7 @@ _ALG, _KID, _CLAIMS, _TYPE = 1, 4, 15, 16
 _ISSUER, _SUBJECT = 1, 2
 _MAX_PROTECTED: Final = 2_048
 _KEPT: Final = 4_096
-_HEAD: Final = b"\xd2\x84"
+HEAD: Final = b"\xd2\x84"
 _EMPTY_MAP: Final = 0xA0
 _SIGNATURE1: Final = b"\x84\x6aSignature1"  # an array of four, and its first item
 
@@ -87,9 +87,9 @@ class Sign1:
 def sign1(private_key: Ed25519PrivateKey, payload: bytes, *, issuer: str, subject: str, content_type: str) -> bytes:
     """The envelope of `payload`. Raises Malformed if it would be longer than `MAX_BYTES`."""
     kid = key_id(private_key.public_key().public_bytes_raw())
-    protected = _protected_header(kid, issuer, subject, content_type)
+    protected = protected_header(kid, issuer, subject, content_type)
     signature = private_key.sign(sig_structure(protected, payload))
-    message = _HEAD + canonical.encode(protected) + b"\xa0" + canonical.encode(payload) + canonical.encode(signature)
+    message = HEAD + canonical.encode(protected) + b"\xa0" + canonical.encode(payload) + canonical.encode(signature)
     if len(message) > MAX_BYTES:
         raise Malformed(f"a record of {len(message)} bytes; an entry of the log holds at most {MAX_BYTES}: split it")
     return message
@@ -97,9 +97,9 @@ def sign1(private_key: Ed25519PrivateKey, payload: bytes, *, issuer: str, subjec
 
 def signed_length(payload_length: int, *, issuer: str, subject: str, content_type: str) -> int:
     """How many bytes `sign1` would give for a payload of this length."""
-    protected = _protected_header(Kid(bytes(KID_LENGTH)), issuer, subject, content_type)
+    protected = protected_header(Kid(bytes(KID_LENGTH)), issuer, subject, content_type)
     return (
-        len(_HEAD) + _bytes_length(len(protected)) + 1 + _bytes_length(payload_length) + _bytes_length(SIGNATURE_LENGTH)
+        len(HEAD) + _bytes_length(len(protected)) + 1 + _bytes_length(payload_length) + _bytes_length(SIGNATURE_LENGTH)
     )
 
 
@@ -107,9 +107,9 @@ def parse(message: bytes) -> Sign1:
     """The parts of an envelope. Raises Malformed for every deviation from the one form, naming the byte."""
     if len(message) > MAX_BYTES:
         raise Malformed(f"a record of {len(message)} bytes; at most {MAX_BYTES} are allowed")
-    if not message.startswith(_HEAD):
+    if not message.startswith(HEAD):
         raise Malformed("not a COSE_Sign1 message: it must begin with D2 84", 0)
-    protected, offset = _read_bytes(message, len(_HEAD), "protected header")
+    protected, offset = _read_bytes(message, len(HEAD), "protected header")
     # RFC 9052 lets anybody change the unprotected header without breaking the signature: so it must be empty.
     if offset >= len(message) or message[offset] != _EMPTY_MAP:
         raise Malformed("the unprotected header must be an empty map", offset)
@@ -128,9 +128,9 @@ def item_length(data: bytes, offset: int) -> int:
 
     Raises Malformed, with the offset in `data`, where no message of the one form can begin or its end is missing.
     """
-    if data[offset : offset + len(_HEAD)] != _HEAD:
+    if data[offset : offset + len(HEAD)] != HEAD:
         raise Malformed("not a COSE_Sign1 message: it must begin with D2 84", offset)
-    _, end = _byte_string(data, offset + len(_HEAD), "protected header")
+    _, end = _byte_string(data, offset + len(HEAD), "protected header")
     if end >= len(data) or data[end] != _EMPTY_MAP:
         raise Malformed("the unprotected header must be an empty map", end)
     _, end = _byte_string(data, end + 1, "payload")
@@ -143,7 +143,7 @@ def sig_structure(protected: bytes, payload: bytes) -> bytes:
     return _SIGNATURE1 + canonical.encode(protected) + b"\x40" + canonical.encode(payload)
 
 
-def _protected_header(kid: Kid, issuer: str, subject: str, content_type: str) -> bytes:
+def protected_header(kid: Kid, issuer: str, subject: str, content_type: str) -> bytes:
     _check_claim(issuer, "issuer")
     _check_claim(subject, "subject")
     return canonical.encode(

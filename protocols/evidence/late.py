@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from protocols.evidence.cose import Kid
@@ -43,12 +43,13 @@ class TalliedRevisions(Revisions):
     )
     _standing: dict[int, Window] = field(default_factory=dict)  # by start, of the restated windows
 
-    def stated(self, from_ms: int, to_ms: int, sequence: int, places: Places) -> None:
-        """Record `sequence` states windows that fill [from_ms, to_ms) and count."""
+    def stated(self, from_ms: Sequence[int], to_ms: Sequence[int], sequence: Sequence[int], places: Places) -> None:
+        """These records of one key state windows that fill [from_ms, to_ms) and count."""
         if not self._places or self._places[-1] is not places:
             self._places.append(places)
-        for column, value in zip(self._runs, (from_ms, to_ms, sequence, len(self._places) - 1), strict=True):
-            column.append(value)
+        of = [len(self._places) - 1] * len(from_ms)
+        for column, values in zip(self._runs, (from_ms, to_ms, sequence, of), strict=True):
+            column.extend(values)
 
     def stated_by(self, at_ms: int) -> Source | None:
         run = bisect_right(self._runs[0], at_ms) - 1

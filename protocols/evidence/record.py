@@ -58,7 +58,7 @@ BOOT_ID_LENGTH: Final = 16
 
 _KEYS: Final = frozenset(range(1, 10))
 _VERSION, _TYPE, _SEQUENCE, _PREVIOUS, _BOOT_ID, _SPAN, _CLOCK, _BODY, _SEEN = range(1, 10)
-_MAX_OFFSET_MS: Final = 2**53
+MAX_OFFSET_MS: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def _clock_from_wire(value: Any) -> Clock:
         as_int(boot_start, "clock: boot time at the start"),
         as_int(boot_end, "clock: boot time at the end"),
         as_text(source, "clock: source", empty=False),
-        as_optional_int(offset, "clock: offset", -_MAX_OFFSET_MS, _MAX_OFFSET_MS),
+        as_optional_int(offset, "clock: offset", -MAX_OFFSET_MS, MAX_OFFSET_MS),
         as_optional_int(error, "clock: error"),
         as_optional_int(age, "clock: age"),
     )

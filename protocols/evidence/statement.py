@@ -25,21 +25,21 @@ from protocols.evidence.fields import MAX_INT, MAX_TIME_MS, as_bytes, as_id, as_
 from protocols.measurement.account import ACCOUNT_FIELDS, ACCOUNT_INTS, CATEGORIES, CalendarKind, TimeAccount, Window
 
 HASH_LENGTH: Final = 32
-_HEAD: Final = 6
-_ROW_INTS: Final = _HEAD + ACCOUNT_INTS
+ROW_HEAD: Final = 6
+ROW_INTS: Final = ROW_HEAD + ACCOUNT_INTS
 _ONLY_INTS: Final = frozenset({int})
-_KINDS: Final = tuple(CalendarKind)
+KINDS: Final = tuple(CalendarKind)
 _NAMES: Final = ("start", "length", "kind", "product", "order", "shift", *ACCOUNT_FIELDS)
 # Positions within a row.
 _LENGTH, _KIND, _TEXTS = 1, 2, slice(3, 6)
-_TIMES = slice(_HEAD, _HEAD + CATEGORIES)
-_PLANNED, _TOTAL, _GOOD, _REJECT = range(_HEAD + CATEGORIES, _HEAD + CATEGORIES + 4)
+_TIMES = slice(ROW_HEAD, ROW_HEAD + CATEGORIES)
+_PLANNED, _TOTAL, _GOOD, _REJECT = range(ROW_HEAD + CATEGORIES, ROW_HEAD + CATEGORIES + 4)
 # A reject that is counted in a later window than its piece makes that window's good count smaller, even negative:
 # sums over windows stay exact, and nothing is clamped. Only these may be below zero.
 ACCOUNT_MAY_BE_NEGATIVE: Final = frozenset(
     map(ACCOUNT_FIELDS.index, ("good_count", "reject_count", "standard_good_ns"))
 )
-_MAY_BE_NEGATIVE: Final = frozenset(_HEAD + index for index in ACCOUNT_MAY_BE_NEGATIVE)
+MAY_BE_NEGATIVE: Final = frozenset(ROW_HEAD + index for index in ACCOUNT_MAY_BE_NEGATIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _line_from_wire(value: object, name: str, start_ms: int, end_ms: int) -> Lin
             Window(
                 window_start,
                 window_end,
-                _KINDS[row[_KIND]],
+                KINDS[row[_KIND]],
                 texts[product],
                 texts[order],
                 texts[shift],
@@ -144,16 +144,16 @@ def _line_from_wire(value: object, name: str, start_ms: int, end_ms: int) -> Lin
 
 def _check_row(row: object, used: int, texts: int) -> int:
     """Raises Malformed for an impossible row; gives how many texts are in use after it."""
-    ints = as_list(row, "the row", _ROW_INTS)
+    ints = as_list(row, "the row", ROW_INTS)
     # A verdict over half a year checks some 10^8 of these integers: whole rows in C, not one by one.
     if set(map(type, ints)) != _ONLY_INTS:
         raise Malformed("must be integers")
     if min(ints) < 0 or max(ints) > MAX_INT:
         for i, value in enumerate(ints):
-            as_int(value, _NAMES[i], -MAX_INT if i in _MAY_BE_NEGATIVE else 0)
+            as_int(value, _NAMES[i], -MAX_INT if i in MAY_BE_NEGATIVE else 0)
     if ints[_LENGTH] == 0 or ints[0] > MAX_TIME_MS:
         raise Malformed("a window without a length, or past the year 9999")
-    if ints[_KIND] >= len(_KINDS):
+    if ints[_KIND] >= len(KINDS):
         raise Malformed(f"kind {ints[_KIND]} is not a calendar kind")
     for text in ints[_TEXTS]:
         if text > used or text >= texts:

@@ -64,7 +64,9 @@ class Hearing:
 
 
 class Swift(Protocol):
-    """Hears many records at once: all of them, or, giving False, none."""
+    """Hears many records at once: all of them, or, giving False, none. `takes`: which may stand in a batch."""
+
+    def takes(self, raw: bytes) -> bool: ...
 
     def hear(self, testimony: Testimony, hearing: Hearing, entries: Sequence[Entry]) -> bool: ...
 
@@ -138,6 +140,12 @@ class Testimony:
         size = 0
         try:
             for entry in self.examination.entries(file, Step.RECORDS):
+                if self.swift is not None and not self.swift.takes(entry.raw):
+                    if batch:
+                        yield batch
+                    yield [entry]
+                    batch, size = [], 0
+                    continue
                 batch.append(entry)
                 size += len(entry.raw)
                 if size >= _BATCH_BYTES or len(batch) >= _BATCH_RECORDS:
@@ -173,7 +181,7 @@ class Testimony:
             hearing.index = self.log_index(hearing, sequence, entry.raw)
             if hearing.index is None and body_type is RecordType.CONFIG:
                 raise Unverified("a configuration needs a proof that it is in the log")
-            self._hear_body(record, hearing, at)
+            self.hear_body(record, hearing, at)
             if not hearing.begun and self.is_reporting(body_type, record.record.end_ms):
                 at.step = Step.PLAN
                 self.reporting_indices.append(self.after_the_plan(hearing.index))
@@ -200,7 +208,8 @@ class Testimony:
             raise At(Step.INCLUSION, hearing.file).failed(words)
         hearing.day, hearing.proven_day = today, today if hearing.index is not None else hearing.proven_day
 
-    def _hear_body(self, record: SignedRecord, hearing: Hearing, at: At) -> None:
+    def hear_body(self, record: SignedRecord, hearing: Hearing, at: At) -> None:
+        """What a record says. Raises what `at` turns into Failed."""
         gateway, sequence = hearing.gateway, record.record.sequence
         self.clock_sources.add(record.record.clock.source)
         match record.record.body:

@@ -193,9 +193,12 @@ def _joined(parts: Iterable[Sequence[int]]) -> Iterator[Stretch]:
 
 
 def estimated_good(account: TimeAccount) -> int:
-    """Good pieces that were estimated: the window's share of estimated pieces, rounded up."""
-    if not account.estimated_count:
+    """Good pieces of a window that were estimated."""
+    return estimated_share(account.good_count, account.total_count, account.estimated_count)
+
+
+def estimated_share(good: int, total: int, estimated: int) -> int:
+    """Of `good` pieces, those that were estimated: the share of the estimated ones in all, rounded up."""
+    if not estimated:
         return 0
-    if account.total_count <= 0:
-        return account.good_count
-    return min(account.good_count, -(-account.good_count * account.estimated_count // account.total_count))
+    return good if total <= 0 else min(good, -(-good * estimated // total))

@@ -21,6 +21,7 @@ def test_the_short_form_writes_its_figures(tmp_path: Path) -> None:
     assert written["machine"]["cores"] >= 1
     names = {figure["name"] for figure in written["figures"]}
     assert {"kernel, narrow columns", "numpy", "memory read, one thread", "a tick of 20 lines"} <= names
+    assert "verify 2 lines, 2 days (5,760 windows)" in names
     assert all(figure["value"] > 0 for figure in written["figures"])
 
 

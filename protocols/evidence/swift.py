@@ -1,0 +1,243 @@
+"""Hearing many records at once: what `Testimony.hear` does, by whole columns.
+
+Decides nothing of its own. A batch is either exactly what the slow way would accept without a word, and is then heard
+with the same effect, or it is left alone (False), and the slow way says what is wrong with which record. So every rule
+here is one of `record`, `statement`, `chain` or `testimony`, and must be at least as strict (tests compare the two on
+corrupted bundles). Nothing is changed before everything has been checked, signatures included.
+
+Configurations are left to the slow way: what comes after one depends on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from protocols.errors import Malformed, Refused, Unverified
+from protocols.evidence import canonical, cose
+from protocols.evidence.chain import ChainState
+from protocols.evidence.examination import At, Entry, Failed
+from protocols.evidence.fields import MAX_TIME_MS, as_text
+from protocols.evidence.keys import SIGNATURE_LENGTH, verify_signature
+from protocols.evidence.lockstep import PADDING, Unusual, Walk, demand
+from protocols.evidence.record import (
+    BOOT_ID_LENGTH,
+    CONTENT_TYPE,
+    MAX_OFFSET_MS,
+    NO_PREVIOUS,
+    Amendment,
+    RecordHash,
+    RecordType,
+    SignedRecord,
+)
+from protocols.evidence.swift_rows import Rows, Texts, read_lines
+from protocols.evidence.testimony import Hearing, Testimony, check_line
+from protocols.evidence.verdict import Step
+
+Spread = Callable[[Callable[[range], bool], Iterable[range]], Iterable[bool]]
+"""`map`, or that of a pool of threads: signatures are checked while columns are read."""
+
+_TAKEN: Final = re.compile(rb"\xa9\x01\x01\x02(?:\x6bmeasurement|\x69heartbeat|\x63gap|\x69amendment)\x03")
+_HASH_LENGTH: Final = len(NO_PREVIOUS)
+_SIGNATURES_AT_ONCE: Final = 256
+_TAIL: Final = b"\x58\x40"  # a byte string of 64
+
+
+class SwiftHearing:
+    """A `testimony.Swift`."""
+
+    def __init__(self, spread: Spread = map) -> None:
+        self._spread = spread
+        self._texts = Texts()
+
+    def takes(self, raw: bytes) -> bool:
+        """Whether it looks like a record that may stand in a batch."""
+        return _TAKEN.search(raw, 0, cose.MAX_BYTES) is not None
+
+    def hear(self, testimony: Testimony, hearing: Hearing, entries: Sequence[Entry]) -> bool:
+        assert hearing.state is not None
+        self._texts.make_room()
+        try:
+            batch = _Batch(testimony, hearing, hearing.state, entries, self._texts)
+            signed = self._spread(batch.signatures_hold, batch.slices())
+            batch.read()
+            demand(all(signed))
+        except (Unusual, Malformed, Refused, Unverified, Failed):
+            return False
+        batch.take_in()
+        return True
+
+
+class _Batch:
+    """The records being looked at. `trial`: the hearing as it would be after them."""
+
+    def __init__(
+        self, testimony: Testimony, hearing: Hearing, state: ChainState, entries: Sequence[Entry], texts: Texts
+    ) -> None:
+        self.testimony = testimony
+        self.hearing = hearing
+        self.state = state
+        self.entries = entries
+        self.texts = texts
+        self.trial = replace(hearing)
+        self.raws = [entry.raw for entry in entries]
+        gateway = hearing.gateway
+        protected = cose.protected_header(hearing.kid, gateway.gateway_id, state.subject, CONTENT_TYPE)
+        demand((state.kid, state.issuer) == (hearing.kid, gateway.gateway_id))
+        self.envelope = cose.HEAD + canonical.encode(protected) + b"\xa0"
+        # The signed bytes are this and the payload with its head, which stand together in the message.
+        self.signed_prefix = cose.sig_structure(protected, b"")[:-1]
+        ends = np.cumsum([len(raw) for raw in self.raws])
+        starts = np.concatenate(([0], ends[:-1]))
+        self.data = np.frombuffer(b"".join([*self.raws, bytes(PADDING)]), np.uint8)
+        walk = Walk.of(self.data, starts, ends)
+        walk.expect(self.envelope)
+        payload, length = walk.byte_string()
+        walk.expect(_TAIL)
+        walk.skip(SIGNATURE_LENGTH)
+        walk.ended()
+        self.payload = Walk(self.data, payload, payload + length, walk.steps)
+        self.payload_ends = (payload + length - starts).tolist()
+        self.lines: dict[str, Rows] = {}
+        self.sources: set[str] = set()
+        self.asides: list[SignedRecord] = []
+        self.hashes: list[RecordHash] = []
+        self.reporting: list[int] = []
+        self.sequences = np.zeros(0, np.int64)
+
+    def slices(self) -> list[range]:
+        """Who checks which signatures."""
+        total = len(self.raws)
+        return [range(i, min(total, i + _SIGNATURES_AT_ONCE)) for i in range(0, total, _SIGNATURES_AT_ONCE)]
+
+    def signatures_hold(self, which: range) -> bool:
+        first, key = len(self.envelope), self.hearing.public_key
+        for i in which:
+            raw, end = self.raws[i], self.payload_ends[i]
+            try:
+                verify_signature(key, raw[-SIGNATURE_LENGTH:], self.signed_prefix + raw[first:end])
+            except Unverified:
+                return False
+        return True
+
+    def read(self) -> None:
+        """Checks all but the signatures. Raises Unusual, or what the slow way would, of whatever is not plain."""
+        walk = self.payload
+        walk.expect(b"\xa9\x01\x01\x02")
+        types = [RecordType(name.decode("ascii", "replace")) if name in _TYPES else None for name in walk.texts()]
+        demand(None not in types)
+        walk.expect(b"\x03")
+        self.sequences = walk.integer()
+        walk.expect(b"\x04\x58\x20")
+        previous = walk.bytes_at(walk.skip(_HASH_LENGTH), _HASH_LENGTH)
+        self._follow(previous.tobytes())
+        walk.expect(b"\x05\x50")
+        walk.skip(BOOT_ID_LENGTH)
+        walk.expect(b"\x06\x82")
+        start_ms, end_ms = walk.integer(high=MAX_TIME_MS), walk.integer(high=MAX_TIME_MS)
+        demand(np.all(start_ms <= end_ms))
+        self._clock(walk)
+        walk.expect(b"\x08")
+        self._places(types, start_ms.tolist(), end_ms.tolist())
+        kinds = np.array([_NUMBER[each] for each in types if each is not None])
+        beats = np.flatnonzero(kinds == _NUMBER[RecordType.HEARTBEAT])
+        part = walk.part(beats)
+        part.expect(b"\xa0")
+        walk.join(part, beats)
+        measured = np.flatnonzero(kinds == _NUMBER[RecordType.MEASUREMENT])
+        part = walk.part(measured)
+        lines = read_lines(part, start_ms[measured], end_ms[measured], self.texts)
+        walk.join(part, measured)
+        for line in lines:
+            line.record = measured[line.record]
+        plain = np.sort(np.concatenate((beats, measured)))
+        self._seen(walk.part(plain))
+        # What is told aside is rare: it is read as an object, which checks all of it again.
+        self.asides = [SignedRecord(self.raws[i]) for i in sorted({*range(len(kinds))} - {*plain.tolist()})]
+        self._lines(lines)
+
+    def _follow(self, previous: bytes) -> None:
+        state = self.state
+        self.hashes = [RecordHash(hashlib.sha256(raw).digest()) for raw in self.raws]
+        demand(np.array_equal(self.sequences, np.arange(len(self.raws)) + state.next_sequence))
+        demand(previous == b"".join([state.head, *self.hashes[:-1]]))
+
+    def _clock(self, walk: Walk) -> None:
+        walk.expect(b"\x07\x86")
+        boot_start_ms, boot_end_ms = walk.integer(), walk.integer()
+        demand(np.all(boot_start_ms <= boot_end_ms))
+        self.sources = {self.texts.text(self.texts.number(source)) for source in set(walk.texts())}
+        for source in self.sources:
+            as_text(source, "clock: source", empty=False)
+        walk.optional_integer(-MAX_OFFSET_MS, MAX_OFFSET_MS)
+        walk.optional_integer()
+        walk.optional_integer()
+
+    def _seen(self, walk: Walk) -> None:
+        walk.expect(b"\x09")
+        there = walk.present()
+        part = walk.part(there)
+        part.expect(b"\x82")
+        part.integer()
+        part.expect(b"\x58\x20")
+        part.skip(_HASH_LENGTH)
+        walk.join(part, there)
+        walk.ended()
+
+    def _places(self, types: Sequence[RecordType | None], start_ms: list[int], end_ms: list[int]) -> None:
+        """Proofs, days and the reporting period's beginning, record after record."""
+        testimony, trial = self.testimony, self.trial
+        for i, sequence in enumerate(self.sequences.tolist()):
+            trial.index = testimony.log_index(trial, sequence, self.raws[i])
+            kind = types[i]
+            if not trial.begun and kind is not None and testimony.is_reporting(kind, end_ms[i]):
+                self.reporting.append(testimony.after_the_plan(trial.index))
+                trial.begun = True
+            testimony.pass_day(trial, start_ms[i])
+
+    def _lines(self, lines: Sequence[Rows]) -> None:
+        """May the gateway speak of each line, under that configuration, at that time?"""
+        testimony, gateway = self.testimony, self.hearing.gateway
+        for record in self.asides:
+            if isinstance(record.record.body, Amendment):
+                check_line(gateway, record.record.body.line_id)
+        for line_id in {line.line_id for line in lines}:
+            check_line(gateway, line_id)
+            rows = Rows.together([line for line in lines if line.line_id == line_id])
+            for configuration_hash, first_ms, last_ms in rows.configurations(testimony.plan):
+                testimony.check_configuration(line_id, configuration_hash, first_ms, last_ms)
+            if line_id in testimony.times:
+                end_ms = testimony.times[line_id].end_ms
+                demand(np.all(rows.start_ms[1:] >= rows.end_ms[:-1]))
+                demand(end_ms is None or bool(rows.start_ms[0] >= end_ms))
+                self.lines[line_id] = rows
+
+    def take_in(self) -> None:
+        """Everything holds: what `Testimony.hear` would have done, record after record."""
+        testimony, hearing, trial = self.testimony, self.hearing, self.trial
+        last = self.entries[-1]
+        next_sequence = self.state.next_sequence + len(self.entries)
+        for record in self.asides:
+            testimony.hear_body(record, hearing, At(Step.RECORDS))
+        for line_id, rows in self.lines.items():
+            rows.take_in(testimony.times[line_id], self.sequences, hearing.places, self.texts)
+        testimony.clock_sources |= self.sources
+        testimony.reporting_indices += self.reporting
+        testimony.record_count += len(self.entries)
+        hearing.places.offsets.extend(entry.offset for entry in self.entries)
+        hearing.state = replace(self.state, next_sequence=next_sequence, head=self.hashes[-1])
+        hearing.at = At(Step.INCLUSION, last.file, last.number, next_sequence - 1, last.offset)
+        hearing.begun, hearing.day = trial.begun, trial.day
+        hearing.proven_day, hearing.index = trial.proven_day, trial.index
+
+
+_TYPES: Final = {
+    each.value.encode(): each
+    for each in (RecordType.MEASUREMENT, RecordType.HEARTBEAT, RecordType.GAP, RecordType.AMENDMENT)
+}
+_NUMBER: Final = {each: i for i, each in enumerate(_TYPES.values())}
