@@ -12,12 +12,13 @@ import logging
 import math
 import signal
 from collections.abc import Coroutine, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.clock import Clock, SimulatedClock, SystemClock
 from agent.config import AgentConfiguration
 from agent.config_line import ModbusSource, OpcuaSource
-from agent.config_tags import ModbusTag, OpcuaTag
+from agent.config_modbus import ModbusLink, ModbusTag
+from agent.config_tags import OpcuaTag
 from agent.keys import load_key, load_log_key
 from agent.late import LateCounts
 from agent.line import Line
@@ -33,6 +34,9 @@ from protocols.measurement.kernels.jit import switch_off
 from protocols.measurement.meter import LineMeter
 from protocols.plc.roles import ROLES
 from protocols.plc.sample import SampleBlock
+
+if TYPE_CHECKING:
+    from agent.sources.modbus_link import Link
 
 TICK_S: Final = 0.25
 LIVE_S: Final = 1.0
@@ -60,10 +64,11 @@ async def run(configuration: AgentConfiguration) -> int:
         publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen)
         started = recorder.start()
         lines = [Line(line, started[line.line_id].meter, clock) for line in configuration.lines]
+        links: dict[ModbusLink, Link] = {}
         late = LateCounts(spool, [line.line_id for line in configuration.lines])
         await until_stopped(
             stop,
-            *((f"source {line.settings.line_id}", _source(line, clock)) for line in lines),
+            *((f"source {line.settings.line_id}", _source(line, clock, links)) for line in lines),
             ("measure", _measure(lines, recorder, publisher, clock, late)),
             ("live", _send_live(lines, publisher, clock)),
             ("publish", publisher.run()),
@@ -147,7 +152,7 @@ async def open_clock(configuration: AgentConfiguration, stop: asyncio.Event) -> 
     return clock
 
 
-async def _source(line: Line, clock: Clock) -> None:
+async def _source(line: Line, clock: Clock, links: dict[ModbusLink, Link]) -> None:
     """Reads one line. The protocol's library is imported only here, so a gateway loads what it uses."""
     settings = line.settings
     source = settings.source
@@ -163,7 +168,8 @@ async def _source(line: Line, clock: Clock) -> None:
         registers = [tag for tag in settings.tags if isinstance(tag, ModbusTag)]
         if source.poll_interval_ms / 1000 * 3 > staleness_s:
             line.log.warning("staleness_s is less than three polls: one slow answer makes the state unknown")
-        await ModbusReader(source, registers, settings.time_tag, line).run()
+        reader = ModbusReader(source, registers, settings.time_tag, line, settings.product_codes, links)
+        await reader.run()
 
 
 def _speed(clock: Clock) -> float:

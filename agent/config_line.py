@@ -16,14 +16,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent.config_calendar import read_calendar
 from agent.config_machine import read_machine
-from agent.config_tags import MODBUS_TYPES, ModbusTag, Tag, read_modbus_tags, read_opcua_tags
+from agent.config_modbus import ModbusSource, ModbusTag, read_modbus_source, read_modbus_tags
+from agent.config_tags import OpcuaTag, read_opcua_tags
 from agent.toml_table import Table
 from protocols.measurement.configuration import Counter, Encoding, LineConfiguration, Product
 from protocols.measurement.definition import CHOICES, PRESETS, Definition
 from protocols.plc.packml import Mode
 from protocols.plc.roles import COUNTER_ROLES, ROLES, SignalRole
 
-__all__ = ["MODBUS_TYPES", "LineSettings", "ModbusSource", "OpcuaSource", "ReplaySource", "Source", "read_line"]
+__all__ = ["LineSettings", "ModbusSource", "OpcuaSource", "ReplaySource", "Source", "read_line"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HOUR_NS: Final = 3_600_000_000_000
@@ -42,17 +43,6 @@ class OpcuaSource:
 
 
 @dataclass(frozen=True, slots=True)
-class ModbusSource:
-    """Polling a Modbus TCP device. `timeout_ms`: how long one request may take."""
-
-    host: str
-    port: int
-    device_id: int
-    poll_interval_ms: int
-    timeout_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class ReplaySource:
     """The history of a simulated line, from `from_text` to `to_text` (ISO 8601), polled each `poll_ms`."""
 
@@ -64,6 +54,7 @@ class ReplaySource:
 
 
 Source: TypeAlias = OpcuaSource | ModbusSource | ReplaySource
+Tag: TypeAlias = OpcuaTag | ModbusTag
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +145,8 @@ def _opcua(table: Table, folder: Path, _zone: ZoneInfo) -> OpcuaSource:
     return source
 
 
-def _modbus(table: Table, _folder: Path, _zone: ZoneInfo) -> ModbusSource:
-    return ModbusSource(
-        table.text("host", example='"192.168.0.11"'),
-        table.integer("port", 502, 1, 65_535),
-        table.integer("device_id", 1, 0, 255),
-        table.integer("poll_interval_ms", 1000, 10, 600_000),
-        table.integer("timeout_ms", 1000, 10, 60_000),
-    )
+def _modbus(table: Table, folder: Path, _zone: ZoneInfo) -> ModbusSource:
+    return read_modbus_source(table, folder)
 
 
 def _replay(table: Table, folder: Path, zone: ZoneInfo) -> ReplaySource:
@@ -190,7 +175,7 @@ def _tags(table: Table, source: Source) -> tuple[tuple[Tag, ...], ModbusTag | No
     time_tag: ModbusTag | None = None
     read: tuple[Tag, ...]
     if isinstance(source, ModbusSource):
-        read, time_tag = read_modbus_tags(tags)
+        read, time_tag = read_modbus_tags(tags, source.device_id)
     elif isinstance(source, OpcuaSource):
         read = read_opcua_tags(tags)
     else:

@@ -1,6 +1,7 @@
 """The tags of a line: which node or register carries which role.
 
-Decides the keys of `[line.tags]` and the table of Modbus types. How they are read is decided in `agent.sources`.
+Decides the keys of `[line.tags]` that all protocols share, and those of OPC UA; Modbus has `agent.config_modbus`. How
+they are read is decided in `agent.sources`.
 """
 
 from __future__ import annotations
@@ -8,20 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from agent.toml_table import Table
 from protocols.plc.roles import COLUMNS, COUNTER_ROLES, ROLES, SignalRole
 
 ROLE_NAMES: Final = tuple(role.name.lower() for role in SignalRole)
 
-MODBUS_TYPES: Final[dict[str, tuple[int, bool]]] = {
-    "uint16": (1, False), "int16": (1, True), "uint32": (2, False), "int32": (2, True),
-    "uint64": (4, False), "int64": (4, True), "bit": (1, False),
-}  # fmt: skip
-"""Name -> registers, signed. A register is 16 bits, big-endian on the wire (Modbus Application Protocol, 4.2)."""
-
-TABLES: Final = ("holding", "input", "coil", "discrete")
 _COUNTER_NAMES: Final = tuple(role.name.lower() for role in COUNTER_ROLES)
 _HOW_LANES: Final = "one tag each; only a counter may have several, as [[line.tags.total]]"
 
@@ -48,44 +42,10 @@ class OpcuaTag:
         return self.node or "/".join(self.path) or "simulated"
 
 
-@dataclass(frozen=True, slots=True)
-class ModbusTag:
-    """A register as the protocol counts it, from 0 (what some makers call 40001 is holding register 0).
-
-    `role` is None for the PLC's own clock. `little_words`: the low word comes first.
-    """
-
-    role: SignalRole
-    register: int
-    type: str
-    table: str
-    little_words: bool
-    modulus: int
-    bcd: bool = False
-    lane_column: int = -1
-
-    @property
-    def column(self) -> int:
-        """Where its values go in a block."""
-        return self.lane_column if self.lane_column >= 0 else int(self.role)
-
-    @property
-    def count(self) -> int:
-        """Registers (or bits, in a table of bits) that it takes."""
-        return MODBUS_TYPES[self.type][0]
-
-    @property
-    def words(self) -> str:
-        return f"{self.table} {self.register} {self.type}"
-
-
-Tag: TypeAlias = OpcuaTag | ModbusTag
-
-
 def read_opcua_tags(tags: Table, *, replay: bool = False) -> tuple[OpcuaTag, ...]:
     """Raises ConfigurationError. In a replay a tag has no address: `total = { modulus = 65536 }`, `state = {}`."""
     out: list[OpcuaTag] = []
-    for name, column, table in _each(tags, ROLE_NAMES):
+    for name, column, table in each_tag(tags, ROLE_NAMES):
         path = node = ""
         namespace = ""
         if replay and column >= ROLES:
@@ -103,7 +63,7 @@ def read_opcua_tags(tags: Table, *, replay: bool = False) -> tuple[OpcuaTag, ...
             if node and not re.fullmatch(r"(nsu=[^;]+|ns=0);[isgb]=.+|[isgb]=.+", node):
                 mend = 'write: node = "nsu=urn:maker:machine;s=Name" (by URI: its number may change)'
                 raise table.wrong("node", f'"{node}" is not a lasting node id', mend)
-        modulus, bcd = _counting(table, name, 0, 0)
+        modulus, bcd = counting(table, name, 0, 0)
         table.done()
         parts = tuple(part for part in path.split("/") if part)
         lane = column if column >= ROLES else -1
@@ -111,35 +71,7 @@ def read_opcua_tags(tags: Table, *, replay: bool = False) -> tuple[OpcuaTag, ...
     return tuple(out)
 
 
-def read_modbus_tags(tags: Table) -> tuple[tuple[ModbusTag, ...], ModbusTag | None]:
-    """The tags, and the PLC's clock if there is one. Raises ConfigurationError."""
-    out: list[ModbusTag] = []
-    time_tag: ModbusTag | None = None
-    for name, column, table in _each(tags, (*ROLE_NAMES, "time")):
-        register = table.integer("register", None, 0, 65_535)
-        source = table.choice("table", TABLES, "holding")
-        bits = source in ("coil", "discrete")
-        kind = table.choice("type", tuple(MODBUS_TYPES), "bit" if bits else "uint16")
-        if bits != (kind == "bit"):
-            raise table.wrong("type", f"{kind} does not come from the table {source}", "coils and discretes are bits")
-        size, signed = MODBUS_TYPES[kind]
-        if register + size > 65_536:
-            raise table.wrong("register", f"{register} is past the last register", "at most 65535")
-        default = 0 if signed or size == 4 or bits else 2 ** (16 * size)
-        little = table.choice("word_order", ("big", "little"), "big") == "little"
-        modulus, bcd = _counting(table, name, default, 4 * size)
-        if bcd and signed:
-            raise table.wrong("bcd", f"{kind} has a sign, BCD has none", 'write: type = "uint16" (or uint32, uint64)')
-        table.done()
-        if name == "time":
-            time_tag = ModbusTag(SignalRole.STATE, register, kind, source, little, 0)
-        else:
-            lane = column if column >= ROLES else -1
-            out.append(ModbusTag(SignalRole[name.upper()], register, kind, source, little, modulus, bcd, lane))
-    return tuple(out), time_tag
-
-
-def _each(tags: Table, names: tuple[str, ...]) -> Iterator[tuple[str, int, Table]]:
+def each_tag(tags: Table, names: tuple[str, ...]) -> Iterator[tuple[str, int, Table]]:
     """(name, column, table) of each tag; the first lane of a counter has its role's column, further ones their own."""
     following = ROLES
     for name in names:
@@ -155,7 +87,7 @@ def _each(tags: Table, names: tuple[str, ...]) -> Iterator[tuple[str, int, Table
             following += 1
 
 
-def _counting(table: Table, name: str, modulus: int, digits: int) -> tuple[int, bool]:
+def counting(table: Table, name: str, modulus: int, digits: int) -> tuple[int, bool]:
     """Modulus and BCD of a counter's tag; nothing for another. `digits`: of BCD, where the type tells."""
     if name not in _COUNTER_NAMES:
         return 0, False

@@ -1,168 +1,168 @@
-"""Modbus TCP: polls one device's registers for a line.
+"""Modbus: polls the devices of one line, over TCP, UDP, TLS, RTU over TCP or a serial line.
 
-Decides how a poll is made and what is refused. One request at a time; an answer that is late, short or nameless
-(transaction id 0) is refused, and after a timeout the socket is closed, so that no old answer is taken for a new one.
-Only the functions 1 to 4 are ever sent.
+Decides when a line is polled and what of a poll becomes a value, and what is said when something fails. One device's
+silence takes only its own tags; a register that does not exist only its own. How requests are planned, who may ask
+when, and what is an answer is decided in `modbus_plan`, `modbus_link`, `modbus_frames`; functions 1 to 4 are all that
+can be sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
 
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import ExceptionResponse
-
-from agent.backoff import Backoff
-from agent.config_line import ModbusSource
-from agent.config_tags import ModbusTag
+from agent.config_modbus import ModbusLink, ModbusSource, ModbusTag
 from agent.line import LineInput
-from agent.sources.modbus_plan import Read, plan, split, value
-from protocols.plc.roles import SPEED_SCALE, SignalRole
+from agent.sources.modbus_link import DeviceFailed, Link, LinkFailed, Refusal, Resting, shared_link
+from agent.sources.modbus_plan import Blocks, Read, plan
+from agent.sources.modbus_values import Unusable, clock_ms, value
 
-_EXCEPTIONS: Final = {
-    1: "the device does not know this function", 2: "the register does not exist",
-    3: "the device refuses this request", 4: "the device has failed", 6: "the device is busy",
-    10: "the gateway in between has no path", 11: "the device behind the gateway does not answer",
-}  # fmt: skip
-
-
-class LinkFailed(Exception):
-    """The link or the device did not answer as it must; the socket has to be closed."""
-
-
-class Refusal(Exception):
-    """The device answered with an exception code: the link is good, the registers are not."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(_EXCEPTIONS.get(code, f"exception {code}"))
-        self.code = code
+_SAID_AT_MOST: Final = 1000
+Found: TypeAlias = dict[ModbusTag, Sequence[int]]
+"""The registers (or bit) of each tag that was read."""
 
 
 class ModbusReader:
-    """Polls one line until it is cancelled."""
+    """Polls one line until it is cancelled. `links`: those that all lines of the agent share."""
 
     def __init__(
-        self, source: ModbusSource, tags: Sequence[ModbusTag], time_tag: ModbusTag | None, line: LineInput
+        self,
+        source: ModbusSource,
+        tags: Sequence[ModbusTag],
+        time_tag: ModbusTag | None,
+        line: LineInput,
+        product_codes: Mapping[str, int] | None = None,
+        links: dict[ModbusLink, Link] | None = None,
     ) -> None:
         self._source = source
         self._tags = tags
         self._time_tag = time_tag
         self._line = line
+        self._product_codes = product_codes or {}
+        self._link = shared_link({} if links is None else links, source.link)
+        self._timeout_s = source.timeout_ms / 1000
+        wanted = tags if time_tag is None else (*tags, time_tag)
+        reads = plan(wanted, source.hole_limit, source.max_registers)
+        self._blocks = {
+            device: Blocks(read for read in reads if read.device_id == device)
+            for device in sorted({read.device_id for read in reads})
+        }
         self._said: set[str] = set()
-        # pymodbus logs each failure; they are said by us, once and in plain words.
-        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+        self._lost: str | None = ""
+        """Why nothing is read; None while something is."""
+        self._silent: dict[int, str] = {}
 
     async def run(self) -> None:
-        """Connects, polls, and begins again; never gives up."""
-        backoff = Backoff()
-        where = f"{self._source.host}:{self._source.port}"
-        while True:
-            client = AsyncModbusTcpClient(
-                self._source.host,
-                port=self._source.port,
-                timeout=self._source.timeout_ms / 1000,
-                retries=0,
-                reconnect_delay=0,
-                reconnect_delay_max=0,
-            )
-            try:
-                async with asyncio.timeout(self._source.timeout_ms / 1000 + 1):
-                    if not await client.connect():
-                        raise LinkFailed("nothing answers there; is the PLC on?")
-                self._line.begin()
-                await self._poll(client, backoff)
-            except LinkFailed as error:
-                self._line.lost(f"no connection to {where}: {error}")
-            except TimeoutError:
-                self._line.lost(f"no connection to {where}: no answer in time")
-            finally:
-                client.close()
-            await asyncio.sleep(backoff.next_s())
-
-    async def _poll(self, client: AsyncModbusTcpClient, backoff: Backoff) -> None:
+        """Polls for ever; never gives up."""
         loop = asyncio.get_running_loop()
-        tags = self._tags if self._time_tag is None else (*self._tags, self._time_tag)
-        reads = plan(tags)
         interval_s = self._source.poll_interval_ms / 1000
         due = loop.time()
-        connected = False
-        while True:
-            reads, values = await self._round(client, reads)
-            if not connected:
-                connected = True
-                good = sum(1 for tag in self._tags if values.get(tag) is not None)
-                where = f"{self._source.host}:{self._source.port} device {self._source.device_id}"
-                self._line.connected(f"connected to {where}, {good} of {len(self._tags)} tags in {len(reads)} reads")
-            time_ms = values.get(self._time_tag) if self._time_tag is not None else None
-            for tag in self._tags:
-                number = values.get(tag)
-                if number is not None and tag.role is SignalRole.ORDER:
-                    number = int(number != 0)
-                elif number is not None and tag.role is SignalRole.SPEED:
-                    number *= SPEED_SCALE
-                self._line.put(tag.column, number, time_ms)
-            self._line.alive()
-            backoff.reset()
-            # On a grid, not after the last answer: a slow device must not make the polls drift.
-            due = max(due + interval_s, loop.time())
-            await asyncio.sleep(due - loop.time())
+        with self._link:
+            while True:
+                await self._poll()
+                late_s = loop.time() - due - interval_s
+                if late_s > 0 and self._lost is None:
+                    self._say(
+                        "a poll takes longer than poll_interval_ms; a longer interval, or fewer lines on this link"
+                    )
+                # On a grid, not after the last answer: a slow device must not make the polls drift.
+                due = max(due + interval_s, loop.time())
+                await asyncio.sleep(due - loop.time())
 
-    async def _round(
-        self, client: AsyncModbusTcpClient, reads: list[Read]
-    ) -> tuple[list[Read], dict[ModbusTag | None, int | None]]:
-        """One poll: the reads to use from now on, and each tag's value (None: refused)."""
-        kept: list[Read] = []
-        values: dict[ModbusTag | None, int | None] = {}
-        waiting = list(reads)
+    async def _poll(self) -> None:
+        found: Found = {}
+        failed: dict[int, str] = {}
+        try:
+            for device, blocks in self._blocks.items():
+                try:
+                    found.update(await self._device(blocks))
+                except DeviceFailed as error:
+                    failed[device] = str(error)
+        except LinkFailed as error:
+            self._lose(f"no connection to {self._link.words}: {error}")
+            return
+        if len(failed) == len(self._blocks):
+            device, words = next(iter(failed.items()))
+            named = f"device {device} at {self._link.words}" if len(failed) == 1 else f"no device at {self._link.words}"
+            self._lose(f"{named} answers: {words}" if len(failed) > 1 else f"{named}: {words}")
+            return
+        self._give(found, failed)
+
+    async def _device(self, blocks: Blocks) -> Found:
+        """One poll of one device. Raises LinkFailed, DeviceFailed."""
+        found: Found = {}
+        loop = asyncio.get_running_loop()
+        waiting = blocks.due(loop.time())
         while waiting:
             read = waiting.pop(0)
             try:
-                registers = await self._request(client, read)
+                registers = await self._read(read)
             except Refusal as refusal:
-                if len(read.tags) > 1:
-                    # One bad register must not take the others with it.
-                    waiting = split(read) + waiting
-                    continue
-                values[read.tags[0]] = None
-                kept.append(read)
-                self._say(f"the register {read.tags[0].words} cannot be read: {refusal}")
+                waiting = blocks.refused(read, refusal.code, loop.time()) + waiting
+                if blocks.is_aside(read):
+                    where = ", ".join(tag.words for tag in read.tags)
+                    self._say(f"{where} at device {read.device_id} cannot be read: {refusal}; tried again now and then")
                 continue
-            kept.append(read)
-            for tag in read.tags:
-                values[tag] = value(tag, read, registers)
-        return kept, values
+            blocks.answered(read)
+            found.update((tag, read.part(tag, registers)) for tag in read.tags)
+        return found
 
-    async def _request(self, client: AsyncModbusTcpClient, read: Read) -> Sequence[int]:
-        ask: Any = {
-            "holding": client.read_holding_registers, "input": client.read_input_registers,
-            "coil": client.read_coils, "discrete": client.read_discrete_inputs,
-        }[read.table]  # fmt: skip
+    async def _read(self, read: Read) -> Sequence[int]:
         try:
-            async with asyncio.timeout(self._source.timeout_ms / 1000 + 1):
-                answer = await ask(read.address, count=read.count, device_id=self._source.device_id)
-        except (ModbusException, OSError) as error:
-            raise LinkFailed("the device does not answer") from error
-        if isinstance(answer, ExceptionResponse):
-            raise Refusal(answer.exception_code)
-        if answer.isError():
-            raise LinkFailed("the device does not answer as it should")
-        if answer.transaction_id == 0:
-            # pymodbus takes 0 for any request: a stale answer would pass for a fresh one.
-            raise LinkFailed("the device answers without a transaction id; its answers cannot be told apart")
-        if read.table in ("coil", "discrete"):
-            bits = list(answer.bits)
-            if not read.count <= len(bits) < read.count + 8:
-                raise LinkFailed(f"asked for {read.count} bits, got {len(bits)}")
-            return [int(bit) for bit in bits[: read.count]]
-        if len(answer.registers) != read.count:
-            raise LinkFailed(f"asked for {read.count} registers, got {len(answer.registers)}")
-        return list(answer.registers)
+            return await self._link.read(read, self._timeout_s)
+        except Resting:
+            raise
+        except DeviceFailed:
+            # A single answer is lost now and then on a long line; to read again is harmless.
+            return await self._link.read(read, self._timeout_s)
+
+    def _give(self, found: Found, failed: dict[int, str]) -> None:
+        if self._lost is not None:
+            self._lost = None
+            self._line.begin()
+            good = sum(tag in found for tag in self._tags)
+            reads = sum(map(len, self._blocks.values()))
+            devices = ", ".join(map(str, self._blocks))
+            where = f"{self._link.words} device{'s' if len(self._blocks) > 1 else ''} {devices}"
+            self._line.connected(f"connected to {where}, {good} of {len(self._tags)} tags in {reads} reads")
+        for device, words in failed.items():
+            if self._silent.get(device) != words:
+                self._line.log.warning("device %d at %s: %s", device, self._link.words, words)
+        for device in self._silent.keys() - failed.keys():
+            self._line.log.info("device %d at %s answers again", device, self._link.words)
+        self._silent = failed
+        time_ms = self._time_ms(found)
+        for tag in self._tags:
+            self._line.put(tag.column, self._value(tag, found), time_ms)
+        self._line.alive()
+
+    def _time_ms(self, found: Found) -> int | None:
+        if self._time_tag is None or self._time_tag not in found:
+            return None
+        try:
+            return clock_ms(self._time_tag, found[self._time_tag])
+        except Unusable as error:
+            self._say(f"the PLC's clock {error}")
+            return None
+
+    def _value(self, tag: ModbusTag, found: Found) -> int | None:
+        if tag not in found:
+            return None
+        try:
+            return value(tag, found[tag], self._product_codes)
+        except Unusable as error:
+            self._say(f"{tag.role.name.lower()} ({tag.words}) {error}")
+            return None
+
+    def _lose(self, words: str) -> None:
+        if words != self._lost:
+            self._lost = words
+            self._silent = {}
+            self._line.lost(words)
 
     def _say(self, words: str) -> None:
-        if words not in self._said:
+        """Once for each thing to say: a bad register must not fill the log."""
+        if words not in self._said and len(self._said) < _SAID_AT_MOST:
             self._said.add(words)
             self._line.log.warning("%s", words)

@@ -1,7 +1,8 @@
-"""Which reads fetch a line's Modbus tags, and what the registers mean. Pure.
+"""Which requests fetch a line's Modbus tags, and how they change when a device refuses one. Pure but for its memory.
 
-Decides the requests: tags of one table that lie within one request's reach are read by one. Decides the value of a
-tag from its registers.
+Decides the requests: tags of one device and table are read together when little lies between them. A block that is
+refused is cut where its widest hole is, then in the middle, and the cut is remembered; a tag that is refused alone is
+set aside and asked for again later, so that it does not cost a request a poll.
 """
 
 from __future__ import annotations
@@ -10,53 +11,112 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agent.config_tags import MODBUS_TYPES, ModbusTag
+from agent.config_modbus import BIT_TABLES, ModbusTag
 
 MAX_REGISTERS: Final = 125
 MAX_BITS: Final = 2000
 """Modbus Application Protocol 1.1b3, 6.1 to 6.4: the most that one request may read."""
+QUARANTINE_S: Final = 30.0
+PATIENCE: Final = 3
+"""Exception 4, "the device has failed", passes on most devices, and is how some refuse a hole: cut after so many."""
+_ILLEGAL_FUNCTION: Final = 1
+_ILLEGAL_RANGE: Final = frozenset({2, 3})
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One request: `count` registers (or bits) of `table` from the 0-based `address`, and the tags in it."""
+    """One request: `count` registers (or bits) of a device's `table` from the 0-based `address`, and the tags in it."""
 
+    device_id: int
     table: str
     address: int
     count: int
     tags: tuple[ModbusTag, ...]
 
+    def part(self, tag: ModbusTag, registers: Sequence[int]) -> Sequence[int]:
+        """The tag's own registers of the answer."""
+        start = tag.register - self.address
+        return registers[start : start + tag.count]
 
-def plan(tags: Iterable[ModbusTag]) -> list[Read]:
-    """The fewest requests that read all tags, each request in one table."""
+
+def plan(tags: Iterable[ModbusTag], hole_limit: int = MAX_REGISTERS, max_registers: int = MAX_REGISTERS) -> list[Read]:
+    """The fewest requests that read all tags. `hole_limit`: the most registers (or 16 bits) between two tags of one."""
     out: list[Read] = []
-    for tag in sorted(tags, key=lambda tag: (tag.table, tag.register, tag.count)):
-        most = MAX_BITS if tag.table in ("coil", "discrete") else MAX_REGISTERS
+    for tag in sorted(tags, key=lambda tag: (tag.device_id, tag.table, tag.register, tag.count)):
+        bits = tag.table in BIT_TABLES
+        most = min(MAX_BITS, 16 * max_registers) if bits else max_registers
+        hole = 16 * hole_limit if bits else hole_limit
         end = tag.register + tag.count
-        if out and out[-1].table == tag.table and end - out[-1].address <= most:
-            last = out[-1]
+        last = out[-1] if out else None
+        if (
+            last is not None
+            and (last.device_id, last.table) == (tag.device_id, tag.table)
+            and tag.register - (last.address + last.count) <= hole
+            and end - last.address <= most
+        ):
             count = max(last.count, end - last.address)
-            out[-1] = Read(last.table, last.address, count, (*last.tags, tag))
+            out[-1] = Read(last.device_id, last.table, last.address, count, (*last.tags, tag))
         else:
-            out.append(Read(tag.table, tag.register, tag.count, (tag,)))
+            out.append(Read(tag.device_id, tag.table, tag.register, tag.count, (tag,)))
     return out
 
 
-def split(read: Read) -> list[Read]:
-    """The same tags, one request each: for a device that refuses the block because of a hole in it."""
-    return [Read(tag.table, tag.register, tag.count, (tag,)) for tag in read.tags]
+def cut(read: Read) -> tuple[Read, Read] | None:
+    """Two requests instead of one: parted at the widest hole, or else in the middle. None for tags that overlap."""
+    best: tuple[int, int, int] | None = None
+    reached = 0
+    for i, tag in enumerate(read.tags):
+        if i and tag.register >= reached:
+            hole, middle = tag.register - reached, -abs(2 * i - len(read.tags))
+            best = max(best, (hole, middle, i)) if best else (hole, middle, i)
+        reached = max(reached, tag.register + tag.count)
+    if best is None:
+        return None
+    first, second = read.tags[: best[2]], read.tags[best[2] :]
+    return _around(read, first), _around(read, second)
 
 
-def value(tag: ModbusTag, read: Read, registers: Sequence[int]) -> int:
-    """The tag's number from the registers (or bits) that a read gave."""
-    start = tag.register - read.address
-    words = [int(word) for word in registers[start : start + tag.count]]
-    if tag.little_words:
-        words.reverse()
-    number = 0
-    for word in words:
-        number = number << 16 | word
-    bits = 16 * tag.count
-    if MODBUS_TYPES[tag.type][1] and number >= 1 << (bits - 1):
-        number -= 1 << bits
-    return number
+def _around(read: Read, tags: tuple[ModbusTag, ...]) -> Read:
+    address = tags[0].register
+    count = max(tag.register + tag.count for tag in tags) - address
+    return Read(read.device_id, read.table, address, count, tags)
+
+
+class Blocks:
+    """The requests of one device, as they were learned. `now`: seconds of any clock that only goes forward."""
+
+    def __init__(self, reads: Iterable[Read]) -> None:
+        self._reads = list(reads)
+        self._aside: dict[Read, float] = {}
+        self._failures: dict[Read, int] = {}
+
+    def due(self, now: float) -> list[Read]:
+        """What to ask for now: all but what is set aside."""
+        return [read for read in self._reads if self._aside.get(read, now) <= now]
+
+    def refused(self, read: Read, code: int, now: float) -> list[Read]:
+        """What to ask for instead of a read that was answered by exception `code`; empty: nothing more for now."""
+        if code not in (_ILLEGAL_FUNCTION, *_ILLEGAL_RANGE):
+            self._failures[read] = self._failures.get(read, 0) + 1
+            if self._failures[read] < PATIENCE:
+                return []
+        self._failures.pop(read, None)
+        halves = cut(read) if code != _ILLEGAL_FUNCTION else None
+        if halves is None:
+            self._aside[read] = now + QUARANTINE_S
+            return []
+        at = self._reads.index(read)
+        self._reads[at : at + 1] = halves
+        return list(halves)
+
+    def answered(self, read: Read) -> None:
+        """The device gave what was asked for."""
+        self._failures.pop(read, None)
+        self._aside.pop(read, None)
+
+    def is_aside(self, read: Read) -> bool:
+        """Whether a read was refused for good, and is only tried now and then."""
+        return read in self._aside
+
+    def __len__(self) -> int:
+        return len(self._reads)
