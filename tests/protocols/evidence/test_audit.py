@@ -21,7 +21,7 @@ DIFFERENCE = AuditDifference("filling", START_MS, "total_count", 100, 99)
     "audit",
     [
         AUDIT,
-        replace(AUDIT, seed=b"", lines=(LINE, replace(LINE, line_id="packing", asked=5, compared=4))),
+        replace(AUDIT, seed=b"", lines=(LINE, replace(LINE, line_id="packing", asked=5, compared=4, equal=4))),
         replace(AUDIT, lines=(replace(LINE, equal=1),), difference=DIFFERENCE),
         replace(AUDIT, difference=replace(DIFFERENCE, field="product", signed="a", replayed="")),
     ],
