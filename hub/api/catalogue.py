@@ -70,8 +70,11 @@ def lines(services: Services, who: Identity, line_id: str | None = None) -> list
         if line_id is not None:
             spans = spans.where(db.window.c.line_id == line_id)
         seen = {row[0]: (row[1], row[2]) for row in connection.execute(spans)} if rows else {}
+        parts: dict[str, list[str]] = {}
+        for part in connection.execute(select(db.line).where(who.lines_in(), db.line.c.part_of.is_not(None))):
+            parts.setdefault(part.part_of, []).append(part.id)
     newest = newest_configurations(services, [row.id for row in rows])
-    return [_line(row, newest.get(row.id), seen.get(row.id)) for row in rows]
+    return [_line(row, newest.get(row.id), seen.get(row.id), sorted(parts.get(row.id, []))) for row in rows]
 
 
 def line(services: Services, who: Identity, line_id: str) -> models.Line:
@@ -94,7 +97,9 @@ def definition_of(newest: IndexedConfiguration | None) -> Definition | None:
         return None
 
 
-def _line(row: Row[Any], newest: IndexedConfiguration | None, span: tuple[int, int] | None) -> models.Line:
+def _line(
+    row: Row[Any], newest: IndexedConfiguration | None, span: tuple[int, int] | None, machines: list[str]
+) -> models.Line:
     definition = definition_of(newest)
     return models.Line(
         id=row.id,
@@ -103,6 +108,10 @@ def _line(row: Row[Any], newest: IndexedConfiguration | None, span: tuple[int, i
         enterprise_id=row.enterprise_id,
         project_id=row.project_id,
         simulated=row.simulated,
+        site=row.site,
+        area=row.area,
+        part_of=row.part_of,
+        machines=machines,
         definition=None if definition is None else definition.words,
         definition_hash=None if definition is None else definition.hash.hex(),
         configuration_hash=None if newest is None else newest.hash.hex(),

@@ -30,6 +30,10 @@ class Line(Frozen):
     enterprise_id: str
     project_id: str | None
     simulated: bool
+    site: str = Field(default="", description="where it stands in its enterprise; empty where nobody told")
+    area: str = Field(default="", description="of the site")
+    part_of: str | None = Field(default=None, description="of a machine that is measured apart: its line")
+    machines: list[str] = Field(default=[], description="the machines that are part of it, measured apart")
     definition: str | None = None
     definition_hash: str | None = None
     configuration_hash: str | None = None

@@ -137,7 +137,7 @@ def losses(request: Request, services: ServicesOf) -> Response:
     return render(
         request, "all_losses.html", who, data={"page": "losses", "losses": _losses(lines)}, lines=lines,
         simulated=any(each.simulated for each in lines), groups=(*OF_LINES, *OF_ALL, *OF_A_LINE), group_shown="line",
-        days_shown=7, amended=False,
+        days_shown=7, amended=False, machines=[],
     )  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def line(line_id: str, request: Request, services: ServicesOf, board: BoardOf) -
     data |= {"gateways": gateways, "losses": _losses([found], line=line_id)}
     return render(
         request, "line.html", who, data=data, line=found, live=who.may(Action.LIVE), groups=OF_A_LINE,
-        group_shown="none", days_shown=7, amended=True,
+        group_shown="none", days_shown=7, amended=True, machines=found.machines,
     )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def project(project_id: str, request: Request, services: ServicesOf) -> Response
     return render(
         request, "project.html", who, data=data, project=found, lines=lines, gateways=gateways,
         may_report=who.may(Action.REPORT), groups=(*OF_A_LINE, *OF_LINES), group_shown="none", days_shown=30,
-        amended=False,
+        amended=False, machines=[],
     )  # fmt: skip
 
 

@@ -463,6 +463,13 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
         "These windows were measured with different limits for minor stops, start-up or flapping.",
         "所選數據在量測時採用不同的短暫停機、開機或抖動時限。",
     ),
+    # a line of machines
+    "machine": ("Machine", "機器"),
+    "machine_of": ("a machine of", "所屬生產線："),
+    "machines_title": ("Each machine apart", "各機器分列"),
+    "charge_waiting": ("charge a machine with being blocked or starved", "堵料／缺料計入該機器"),
+    "line_oee": ("OEE of the line by its bottleneck", "按瓶頸計的生產線 OEE"),
+    "bottleneck_for": ("Bottleneck for", "作為瓶頸的產品"),
     # what was put right afterwards
     "amended_title": ("Put right afterwards", "事後更正"),
     "amended_none": ("Nothing was put right in this time.", "此期間沒有更正。"),

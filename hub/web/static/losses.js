@@ -168,6 +168,21 @@ function amended(rows) {
   $("r-amended").replaceChildren(head, el("tbody", {}, ...body));
 }
 
+// Each machine of the line apart; what blocked or starved it is charged to it only where the reader says so.
+async function machines() {
+  if (!$("r-machines") || !answer) return;
+  const query = new URLSearchParams({ from: answer.from_ms, to: answer.to_ms, definition: $("r-definition").value, waiting: $("r-waiting").checked ? "availability" : "excluded" });
+  const found = await fetch(`/api/v1/lines/${encodeURIComponent(only.line)}/machines?${query}`);
+  if (!found.ok) return;
+  const got = await found.json();
+  const line = $("r-bottleneck");
+  line.replaceChildren(`${t("line_oee")}: `, share(got.oee));
+  const head = el("thead", {}, el("tr", {}, el("th", {}, t("machine")), el("th", { class: "num" }, t("oee_short")), el("th", { class: "num" }, t("part_restraint")), el("th", {}, t("bottleneck_for"))));
+  $("r-machines").replaceChildren(head, el("tbody", {}, ...got.machines.map((each) => el("tr", {},
+    el("td", {}, el("a", { href: `/lines/${encodeURIComponent(each.line_id)}` }, each.name)), el("td", { class: "num" }, share(each.oee)),
+    el("td", { class: "num" }, hours(each.waiting_ms)), el("td", {}, each.constrains.join(t("comma")) || t("none"))))));
+}
+
 function span() {
   if ($("r-period").value !== "dates") {
     const days = Number($("r-period").value);
@@ -212,6 +227,7 @@ async function load() {
   words.title = answer.definition_hash;
   groups();
   one();
+  machines();
   if ($("r-amended")) {
     const found = await fetch(`/api/v1/lines/${encodeURIComponent(only.line)}/amendments?${new URLSearchParams({ from_ms: answer.from_ms, to_ms: answer.to_ms })}`);
     if (found.ok && mine === asked) amended(await found.json());
@@ -220,5 +236,6 @@ async function load() {
 
 if ($("losses-panel")) {
   for (const id of ["r-period", "r-from", "r-to", "r-by", "r-definition"]) $(id).addEventListener("change", load);
+  $("r-waiting")?.addEventListener("change", machines);
   load();
 }

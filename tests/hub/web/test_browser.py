@@ -160,6 +160,25 @@ def test_where_the_time_went_follows_the_readers_choice(tmp_path: Path, browser:
         assert not complaints
 
 
+def test_the_machines_of_a_line_are_shown_apart(tmp_path: Path, browser: Browser) -> None:
+    plant = make_plant(tmp_path, Access.LOOPBACK, history=True)
+    plant.registry.place_line("filling", "Tai Po", "Hall 1", part_of="packing")
+    with serving(plant) as address, opened(browser) as (page, complaints):
+        page.goto(address + "/lines/filling?lang=en")
+        expect(page.locator(".heading")).to_contain_text("Tai Po · Hall 1")
+        expect(page.get_by_role("link", name="a machine of packing")).to_be_visible()
+        with plant.services.engine.begin() as connection:  # the line itself has measured something
+            connection.execute(db.hourly.update().values(line_id="packing"))
+            connection.execute(db.window.update().values(line_id="packing"))
+        page.goto(address + "/lines/packing?lang=en")
+        row = page.locator("#r-machines tbody tr")
+        expect(row).to_contain_text("Filling")
+        expect(page.locator("#r-bottleneck")).to_contain_text("bottleneck: 8")
+        page.locator("#r-waiting").check()
+        expect(row).to_contain_text("Filling")
+        assert not complaints
+
+
 def test_reasons_given_afterwards_are_shown_with_what_was_measured(tmp_path: Path, browser: Browser) -> None:
     plant = make_plant(tmp_path, Access.LOOPBACK, history=True)
     message = live_message("filling")
