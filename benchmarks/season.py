@@ -52,7 +52,7 @@ from protocols.measurement.revisions import AmendmentKind, FieldChange, LineRevi
 from protocols.measurement.tally import Tally
 
 START_MS: Final = 1_772_323_200_000  # 2026-03-01T00:00Z, a Sunday
-MINUTE_MS: Final = 60_000
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 STATEMENT_MS: Final = 900_000
 PROJECT, SCHEME = "mp-001", "Manufacturing+"
 PRODUCTS: Final = {"Dumpling 12": 500_000_000, "Wonton 20": 800_000_000, "Siu Mai 8": 650_000_000}
@@ -108,7 +108,7 @@ class _Maker:
         self.season = season
         self.line_ids = [f"line-{i}" for i in range(season.lines)]
         third = season.days // 2 * DAY_MS
-        between = max(1, season.days // 14) * DAY_MS
+        between = season.days * DAY_MS // 14 // HOUR_MS * HOUR_MS
         self.plan = Plan(
             project_id=PROJECT,
             scheme=SCHEME,
@@ -150,13 +150,13 @@ class _Maker:
         self._sign(key, name, START_MS, START_MS, Configurations(tuple(map(_configuration, lines))))
         for day in range(self.season.days):
             start = START_MS + day * DAY_MS
-            off = start + 3_600_000 * chance.randrange(6, 20) if chance.random() < 0.05 else -1
+            off = start + HOUR_MS * chance.randrange(6, 20) if chance.random() < 0.05 else -1
             first: tuple[str, int, Window] | None = None
             for at in range(start, start + DAY_MS, STATEMENT_MS):
-                if at // 3_600_000 * 3_600_000 == off:
+                if at // HOUR_MS * HOUR_MS == off:
                     if at == off:
                         for line in lines:
-                            self._sign(key, name, off, off + 3_600_000, Gap(line, off, off + 3_600_000, "no power"))
+                            self._sign(key, name, off, off + HOUR_MS, Gap(line, off, off + HOUR_MS, "no power"))
                     continue
                 stated = {line: tuple(_windows(at, chance)) for line in lines}
                 body = Measurement(
@@ -173,7 +173,7 @@ class _Maker:
                                 tally.add(window)
                     if first is None and (good := [w for w in windows if w.account.good_count > 9]):
                         first = line, sequence, good[0]
-                if at % 3_600_000 == 0:
+                if at % HOUR_MS == 0:
                     self._sign(key, name, at, at, Heartbeat())
             if first is not None and day % 7 == 1:
                 self._late_reject(key, name, start + DAY_MS - 1, *first)
@@ -256,7 +256,7 @@ def _windows(at_ms: int, chance: random.Random) -> Iterator[Window]:
     """A quarter of an hour of one line."""
     product = tuple(PRODUCTS)[at_ms // 14_400_000 % len(PRODUCTS)]
     for start in range(at_ms, at_ms + STATEMENT_MS, MINUTE_MS):
-        hour = start % DAY_MS // 3_600_000
+        hour = start % DAY_MS // HOUR_MS
         day = f"{start // DAY_MS}"
         times = [0] * 11
         if hour < 6 or hour >= 22:
