@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
+from benchmarks.ingest import ingest
 from benchmarks.measures import MEASURES as KERNEL_MEASURES
 from benchmarks.measures import Disagreement, Figure, Sizes
 from benchmarks.verify import verify
 
-MEASURES = {**KERNEL_MEASURES, "verify": verify}
+MEASURES = {**KERNEL_MEASURES, "verify": verify, "ingest": ingest}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -29,7 +29,7 @@ from hub.config import HubConfig
 from hub.cosigning import CosignedLog, Cosigner
 from hub.database import migrate, open_database
 from hub.influx_thread import InfluxThread
-from hub.ingest import Writer
+from hub.ingest import Writer, calm_collector
 from hub.link import Link
 from hub.live import LiveBus
 from hub.log.sequencer import Log
@@ -55,6 +55,7 @@ def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
     """
     signer = load_log_key(config)
     engine = open_database(config.database_url)
+    calm_collector()
     with ExitStack() as stack:
         stack.callback(engine.dispose)
         migrate(engine)

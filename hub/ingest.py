@@ -14,6 +14,7 @@ A full disk stops the writer before a receipt: nothing is answered, the agents h
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import threading
@@ -57,6 +58,16 @@ MAX_BATCH_BYTES: Final = 4 * 2**20
 MAX_QUEUE_BYTES: Final = 64 * 2**20
 
 _T = TypeVar("_T")
+
+
+def calm_collector() -> None:
+    """For a process that reads records by the thousand: Python's cycle collector looks at them less often.
+
+    A record is hundreds of small objects in no cycle, and with the usual thresholds a third of a hub's time went into
+    looking at them again. What has no cycle is freed at once either way.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 class Log(Protocol):

@@ -17,6 +17,7 @@ from hub.commands.terminal import progress_bar, show
 from hub.commands.workplace import opened
 from hub.config import load_config
 from hub.database import migrate, open_database
+from hub.ingest import calm_collector
 from hub.log.sequencer import CHECKPOINT, Log
 from hub.projections import projector
 from hub.registry import Registry
@@ -158,6 +159,7 @@ def run_serve(args: argparse.Namespace) -> int:
 
 def run_rebuild(args: argparse.Namespace) -> int:
     """Exit code 0; LogRefused where a hub is serving."""
+    calm_collector()
     with (
         opened(args) as (config, engine),
         Log.open(config.log_folder, root.load_log_key(config)) as log,

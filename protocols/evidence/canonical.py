@@ -11,7 +11,7 @@ Raw samples alone, which are never part of a record, may also hold `TypedArray`s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, NoReturn
@@ -63,7 +63,7 @@ def encode(value: object) -> bytes:
     """
     parts: list[bytes] = []
     try:
-        _write(value, parts, MAX_DEPTH)
+        _write((value,), parts, MAX_DEPTH)
     except UnicodeEncodeError as error:  # a lone surrogate has no UTF-8 form
         raise Malformed("text that is not valid Unicode") from error
     return b"".join(parts)
@@ -104,38 +104,38 @@ def first_difference(one: bytes, other: bytes) -> int:
     return min(len(one), len(other))
 
 
-def _write(value: object, parts: list[bytes], depth: int) -> None:
-    """Append the encoding of `value` to `parts`.
+def _write(values: Iterable[object], parts: list[bytes], depth: int) -> None:
+    """Append the encoding of each value to `parts`.
 
     The type is compared, not tested with isinstance: True must not pass for 1, nor an IntEnum for an integer.
     """
-    kind = type(value)
-    if kind is int:
-        parts.append(_INT_BYTES[value])  # type: ignore[index]  # kind says that it is an int
-    elif isinstance(value, str) and kind is str:
-        text = value.encode()
-        parts += (_HEADS[len(text) << 3 | _TEXT], text)
-    elif isinstance(value, bytes) and kind is bytes:
-        parts += (_HEADS[len(value) << 3 | _BYTES], value)
-    elif value is None:
-        parts.append(_NULL)
-    elif kind is bool:
-        parts.append(_TRUE if value else _FALSE)
-    elif depth == 0:
-        raise Malformed(f"more than {MAX_DEPTH} arrays and maps inside each other")
-    elif isinstance(value, (list, tuple)):  # a union is slower to test
-        parts.append(_HEADS[len(value) << 3 | _ARRAY])
-        if set(map(type, value)) == _ONLY_INTS:  # a measured row: one pass in C, not a call for each integer
-            parts.extend(map(_INT_BYTES.__getitem__, value))
+    for value in values:
+        kind = type(value)
+        if kind is int:
+            parts.append(_INT_BYTES[value])  # type: ignore[index]  # kind says that it is an int
+        elif isinstance(value, str) and kind is str:
+            text = value.encode()
+            parts += (_HEADS[len(text) << 3 | _TEXT], text)
+        elif isinstance(value, bytes) and kind is bytes:
+            parts += (_HEADS[len(value) << 3 | _BYTES], value)
+        elif value is None:
+            parts.append(_NULL)
+        elif kind is bool:
+            parts.append(_TRUE if value else _FALSE)
+        elif depth == 0:
+            raise Malformed(f"more than {MAX_DEPTH} arrays and maps inside each other")
+        elif isinstance(value, (list, tuple)):  # a union is slower to test
+            parts.append(_HEADS[len(value) << 3 | _ARRAY])
+            if set(map(type, value)) == _ONLY_INTS:  # a measured row: one pass in C, not a call for each integer
+                parts.extend(map(_INT_BYTES.__getitem__, value))
+            else:
+                _write(value, parts, depth - 1)
+        elif isinstance(value, Mapping):
+            _write_map(value, parts, depth)
+        elif isinstance(value, TypedArray):
+            parts += (_head(_TAG, value.tag), _head(_BYTES, len(value.data)), value.data)
         else:
-            for item in value:
-                _write(item, parts, depth - 1)
-    elif isinstance(value, Mapping):
-        _write_map(value, parts, depth)
-    elif isinstance(value, TypedArray):
-        parts += (_head(_TAG, value.tag), _head(_BYTES, len(value.data)), value.data)
-    else:
-        raise Malformed(f"a {kind.__name__} cannot be signed")
+            raise Malformed(f"a {kind.__name__} cannot be signed")
 
 
 def _write_map(value: Mapping[Any, object], parts: list[bytes], depth: int) -> None:
@@ -153,7 +153,7 @@ def _write_map(value: Mapping[Any, object], parts: list[bytes], depth: int) -> N
     parts.append(_HEADS[len(keyed) << 3 | _MAP])
     for key_bytes, item in keyed:
         parts.append(key_bytes)
-        _write(item, parts, depth - 1)
+        _write((item,), parts, depth - 1)
 
 
 def _head(major: int, argument: int) -> bytes:
