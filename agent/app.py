@@ -18,7 +18,7 @@ from agent.clock import Clock, SimulatedClock, SystemClock
 from agent.config import AgentConfiguration
 from agent.config_line import ModbusSource, OpcuaSource
 from agent.config_modbus import ModbusLink, ModbusTag
-from agent.config_tags import OpcuaTag
+from agent.config_opcua import OpcuaTag
 from agent.keys import load_key, load_log_key
 from agent.late import LateCounts
 from agent.line import Line

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from agent.config_calendar import read_calendar
 from agent.config_machine import read_machine
 from agent.config_modbus import ModbusSource, ModbusTag, read_modbus_source, read_modbus_tags
-from agent.config_tags import OpcuaTag, read_opcua_tags
+from agent.config_opcua import OpcuaSource, OpcuaTag, read_opcua_source, read_opcua_tags
 from agent.toml_table import Table
 from protocols.measurement.configuration import Counter, Encoding, LineConfiguration, Product
 from protocols.measurement.definition import CHOICES, PRESETS, Definition
@@ -28,18 +28,6 @@ __all__ = ["LineSettings", "ModbusSource", "OpcuaSource", "ReplaySource", "Sourc
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HOUR_NS: Final = 3_600_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class OpcuaSource:
-    """A subscription at an OPC UA server. Intervals are the PLC's, in real milliseconds."""
-
-    endpoint: str
-    publishing_interval_ms: int
-    sampling_interval_ms: int
-    queue_size: int
-    username: str | None
-    password_file: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +116,7 @@ def _source(table: Table, folder: Path, zone: ZoneInfo) -> Source:
 
 
 def _opcua(table: Table, folder: Path, _zone: ZoneInfo) -> OpcuaSource:
-    endpoint = table.text("endpoint", example='"opc.tcp://192.168.0.10:4840"')
-    if not re.fullmatch(r"opc\.tcp://[^\s/:@]+(:\d{1,5})?(/\S*)?", endpoint):
-        raise table.wrong("endpoint", f'"{endpoint}" is not one', 'write: endpoint = "opc.tcp://192.168.0.10:4840"')
-    password = table.optional_text("password_file")
-    source = OpcuaSource(
-        endpoint,
-        table.integer("publishing_interval_ms", 500, 10, 60_000),
-        table.integer("sampling_interval_ms", 250, 0, 60_000),
-        table.integer("queue_size", 10_000, 1, 1_000_000),
-        table.optional_text("username"),
-        folder / password if password else None,
-    )
-    if password and source.username is None:
-        raise table.wrong("password_file", "a password needs a user name", 'add: username = "agent"')
-    return source
+    return read_opcua_source(table, folder)
 
 
 def _modbus(table: Table, folder: Path, _zone: ZoneInfo) -> ModbusSource:

@@ -126,7 +126,7 @@ def _wait_ms(settings: LineSettings) -> int:
     """How long (real ms) a change may wait at the source before it is sent."""
     source = settings.source
     if isinstance(source, OpcuaSource):
-        return source.publishing_interval_ms + source.sampling_interval_ms
+        return source.wait_ms
     if isinstance(source, ModbusSource) and settings.time_tag is not None:
         return source.poll_interval_ms
     return 0

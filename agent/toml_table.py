@@ -209,6 +209,13 @@ class Table:
                 raise self.wrong(key, f"{_shown(item)} does not belong in this list", f"write: {key} = {example}")
         return list(value or ())
 
+    def texts(self, key: str) -> list[str]:
+        """A text, or a list of texts; none when it is left out."""
+        if isinstance(self._data.get(key), list):
+            return self.items(key, str, '["one", "two"]')
+        text = self.optional_text(key)
+        return [] if text is None else [text]
+
     def table(self, key: str, *, required: bool = False) -> Table:
         """A table; an empty one when it is left out and not required."""
         self._asked[key] = None

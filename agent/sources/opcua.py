@@ -26,7 +26,7 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from agent.backoff import Backoff
 from agent.config_line import OpcuaSource
-from agent.config_tags import OpcuaTag
+from agent.config_opcua import OpcuaTag
 from agent.line import LineInput
 from protocols.errors import ConfigurationError
 from protocols.plc.roles import SPEED_SCALE, SignalRole

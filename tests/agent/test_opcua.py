@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from asyncua import Server, ua
 
-from agent.config_tags import OpcuaTag
+from agent.config_opcua import OpcuaTag
 from agent.sources import opcua as source
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
