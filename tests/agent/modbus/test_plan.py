@@ -1,0 +1,152 @@
+"""Requests: as few as possible, cut where a device refuses, and learned once."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config_modbus import ModbusTag
+from agent.sources.modbus_plan import PATIENCE, QUARANTINE_S, Blocks, Read, cut, plan
+from protocols.plc.roles import SignalRole
+
+TOTAL = SignalRole.TOTAL
+
+
+def tag(register: int, kind: str = "uint16", table: str = "holding", device: int = 1) -> ModbusTag:
+    return ModbusTag(TOTAL, register, kind, table, device)
+
+
+def shape(reads: list[Read]) -> list[tuple[str, int, int]]:
+    return [(read.table, read.address, read.count) for read in reads]
+
+
+def test_tags_within_reach_are_one_read() -> None:
+    tags = [tag(10), tag(133, "uint32"), tag(135), tag(0, "bit", "coil")]
+    assert shape(plan(tags)) == [("coil", 0, 1), ("holding", 10, 125), ("holding", 135, 1)]
+
+
+def test_overlapping_tags_are_one_read() -> None:
+    assert shape(plan([tag(5, "uint64"), tag(6)])) == [("holding", 5, 4)]
+
+
+def test_a_wide_hole_is_not_read_along() -> None:
+    tags = [tag(0), tag(9), tag(20)]
+    assert shape(plan(tags, hole_limit=8)) == [("holding", 0, 10), ("holding", 20, 1)]
+    assert shape(plan(tags, hole_limit=10)) == [("holding", 0, 21)]
+    bits = [tag(0, "bit", "coil"), tag(130, "bit", "coil")]
+    assert len(plan(bits, hole_limit=8)) == 2  # eight registers are 128 bits
+    assert len(plan(bits, hole_limit=9)) == 1
+
+
+def test_devices_and_tables_are_apart() -> None:
+    tags = [tag(0), tag(1, device=2), tag(2, table="input"), tag(3)]
+    assert [(read.device_id, *shape([read])[0]) for read in plan(tags)] == [
+        (1, "holding", 0, 4), (1, "input", 2, 1), (2, "holding", 1, 1),
+    ]  # fmt: skip
+
+
+def test_without_holes_the_requests_are_the_fewest_that_can_be() -> None:
+    for registers in (1, 125, 126, 250, 500, 1000):
+        assert len(plan(tag(at) for at in range(registers))) == math.ceil(registers / 125)
+    assert len(plan(tag(at, "bit", "discrete") for at in range(4001))) == 3
+    assert len(plan((tag(at) for at in range(100)), max_registers=32)) == 4
+
+
+TAGS = st.lists(
+    st.builds(
+        tag,
+        st.integers(0, 400),
+        st.sampled_from(["uint16", "uint32", "uint64"]),
+        st.sampled_from(["holding", "input"]),
+        st.integers(1, 3),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(tags=TAGS, hole=st.integers(0, 124), most=st.integers(4, 125))
+def test_every_tag_is_whole_in_one_read_of_allowed_size(tags: list[ModbusTag], hole: int, most: int) -> None:
+    reads = plan(tags, hole, most)
+    for read in reads:
+        assert read.count <= most
+        words = {at for one in read.tags for at in range(one.register, one.register + one.count)}
+        assert min(words) == read.address and max(words) == read.address + read.count - 1
+    assert sorted(map(repr, tags)) == sorted(repr(one) for read in reads for one in read.tags)
+
+
+@given(tags=TAGS, existing=st.sets(st.integers(0, 420)))
+def test_cutting_ends_with_all_tags_whose_registers_exist(tags: list[ModbusTag], existing: set[int]) -> None:
+    """A device without some registers refuses every request that touches one; each good tag is read all the same."""
+    blocks = Blocks(plan(tags))
+
+    def poll(now: float) -> tuple[int, set[ModbusTag]]:
+        waiting, found, requests = blocks.due(now), set(), 0
+        while waiting:
+            read = waiting.pop(0)
+            requests += 1
+            if set(range(read.address, read.address + read.count)) <= existing:
+                blocks.answered(read)
+                found.update(read.tags)
+            else:
+                waiting = blocks.refused(read, 2, now) + waiting
+        return requests, found
+
+    first, found = poll(0.0)
+    # Tags that overlap are never parted, so a bad one takes those that lie over it with it.
+    for one in found:
+        assert set(range(one.register, one.register + one.count)) <= existing
+    lone = {one for one in tags if _alone(one, tags) and set(range(one.register, one.register + one.count)) <= existing}
+    assert lone <= found
+    second, again = poll(1.0)
+    assert again == found
+    assert second <= min(first, len(blocks))  # it was learned: nothing that is refused is asked for again
+    third, _ = poll(QUARANTINE_S + 1)
+    assert third == len(blocks)
+
+
+def _alone(one: ModbusTag, tags: list[ModbusTag]) -> bool:
+    mine = range(one.register, one.register + one.count)
+    return not any(
+        other is not one
+        and (other.table, other.device_id) == (one.table, one.device_id)
+        and other.register < mine.stop
+        and mine.start < other.register + other.count
+        for other in tags
+    )
+
+
+def test_a_block_is_cut_at_its_widest_hole_first() -> None:
+    (read,) = plan([tag(0), tag(1), tag(5), tag(6), tag(30)])
+    halves = cut(read)
+    assert halves is not None
+    assert shape(list(halves)) == [("holding", 0, 7), ("holding", 30, 1)]
+
+
+def test_a_failing_device_is_given_time_before_its_block_is_cut() -> None:
+    blocks = Blocks(plan([tag(0), tag(1)]))
+    (read,) = blocks.due(0.0)
+    for _ in range(PATIENCE - 1):
+        assert blocks.refused(read, 4, 0.0) == []
+        assert blocks.due(0.0) == [read]
+    assert len(blocks.refused(read, 4, 0.0)) == 2
+
+
+def test_a_success_begins_the_count_of_failures_anew() -> None:
+    blocks = Blocks(plan([tag(0), tag(1)]))
+    (read,) = blocks.due(0.0)
+    for _ in range(5):
+        assert blocks.refused(read, 4, 0.0) == []
+        blocks.answered(read)
+    assert len(blocks) == 1
+
+
+def test_a_function_that_a_device_does_not_know_is_not_cut_to_pieces() -> None:
+    blocks = Blocks(plan([tag(0), tag(1)]))
+    (read,) = blocks.due(0.0)
+    assert blocks.refused(read, 1, 0.0) == []
+    assert blocks.is_aside(read)
+    assert blocks.due(QUARANTINE_S - 1) == []
+    assert blocks.due(QUARANTINE_S) == [read]
