@@ -113,11 +113,11 @@ def _write(values: Iterable[object], parts: list[bytes], depth: int) -> None:
         kind = type(value)
         if kind is int:
             parts.append(_INT_BYTES[value])  # type: ignore[index]  # kind says that it is an int
-        elif isinstance(value, str) and kind is str:
-            text = value.encode()
+        elif kind is str:
+            text = value.encode()  # type: ignore[attr-defined]
             parts += (_HEADS[len(text) << 3 | _TEXT], text)
-        elif isinstance(value, bytes) and kind is bytes:
-            parts += (_HEADS[len(value) << 3 | _BYTES], value)
+        elif kind is bytes:
+            parts += (_HEADS[len(value) << 3 | _BYTES], value)  # type: ignore[arg-type]
         elif value is None:
             parts.append(_NULL)
         elif kind is bool:
@@ -153,7 +153,10 @@ def _write_map(value: Mapping[Any, object], parts: list[bytes], depth: int) -> N
     parts.append(_HEADS[len(keyed) << 3 | _MAP])
     for key_bytes, item in keyed:
         parts.append(key_bytes)
-        _write((item,), parts, depth - 1)
+        if type(item) is int:
+            parts.append(_INT_BYTES[item])
+        else:
+            _write((item,), parts, depth - 1)
 
 
 def _head(major: int, argument: int) -> bytes:

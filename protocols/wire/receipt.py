@@ -15,7 +15,9 @@ Deterministic CBOR:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -39,6 +41,7 @@ MAX_CONSISTENCY: Final = 4
 """Proofs in one receipt: from what the record says it has seen, from what its sender had when it sent it, and from
 what the receipt before told it; which of them the gateway needs depends on what got lost on the way."""
 _HASH_LENGTH: Final = 32
+_RECEIPT_HEAD: Final = b"\xa7\x01\x01\x02\x67receipt\x03"  # {1: 1, 2: "receipt", 3: …
 _RECEIPT_KEYS: Final = frozenset(range(1, 8))
 _REFUSED_KEYS: Final = frozenset(range(1, 9))
 
@@ -74,24 +77,44 @@ class Refusal:
 
 def encode_receipt(answer: Receipt | Refusal) -> bytes:
     """Raises Malformed if a field is out of its range."""
-    wire: dict[int, object] = {1: VERSION, 3: answer.kid, 4: answer.sequence, 5: answer.record_hash}
     if isinstance(answer, Receipt):
-        proofs = [[each.old_size, list(each.hashes)] for each in answer.consistency]
-        wire |= {2: "receipt", 6: answer.proof, 7: proofs}
-    else:
-        wire |= {2: "refused", 6: answer.code, 7: answer.words, 8: answer.expected_sequence}
-    data = canonical.encode(wire)  # refuses what does not decode to the same
-    if len(data) > MAX_BYTES or _from_wire(wire) != answer:
-        raise Malformed("the receipt does not come back the same from its wire form")
+        # Written in place, as `canonical.encode` would: a hub makes one for every record that it takes.
+        encode = canonical.encode
+        _check_ascending(answer.consistency)
+        parts = (
+            _RECEIPT_HEAD,
+            encode(as_bytes(answer.kid, "kid", KID_LENGTH)),
+            b"\x04" + encode(as_int(answer.sequence, "sequence")),
+            b"\x05" + encode(as_bytes(answer.record_hash, "record hash", _HASH_LENGTH)),
+            b"\x06" + encode(_as_proof(answer.proof)),
+            bytes((0x07, 0x80 + len(answer.consistency))),
+            *map(_consistency_wire, answer.consistency),
+        )
+        data = b"".join(parts)
+        if len(data) > MAX_BYTES:
+            raise Malformed(f"a receipt of {len(data)} bytes; at most {MAX_BYTES} are allowed")
+        return data
+    data = canonical.encode({
+        1: VERSION, 2: "refused", 3: answer.kid, 4: answer.sequence, 5: answer.record_hash, 6: answer.code,
+        7: answer.words, 8: answer.expected_sequence,
+    })  # fmt: skip
+    if decode_receipt(data) != answer:
+        raise Malformed("the refusal does not come back the same from its wire form")
+    return data
+
+
+@lru_cache(maxsize=1_024)
+def _consistency_wire(proof_from: Consistency) -> bytes:
+    """The proofs of a batch's receipts begin at the same few checkpoints."""
+    data = canonical.encode([proof_from.old_size, list(proof_from.hashes)])
+    if _consistency([canonical.decode(data, MAX_BYTES)]) != (proof_from,):
+        raise Malformed("a consistency proof does not come back the same from its wire form")
     return data
 
 
 def decode_receipt(data: bytes) -> Receipt | Refusal:
     """Raises Malformed, naming the field. Proves nothing yet: that is `verify_receipt`."""
-    return _from_wire(as_map(canonical.decode(data, MAX_BYTES), "receipt"))
-
-
-def _from_wire(wire: dict[Any, Any]) -> Receipt | Refusal:
+    wire: dict[Any, Any] = as_map(canonical.decode(data, MAX_BYTES), "receipt")
     kind = wire.get(2)
     if kind not in ("receipt", "refused"):
         raise Malformed("receipt: its kind (2) must be receipt or refused")
@@ -101,9 +124,7 @@ def _from_wire(wire: dict[Any, Any]) -> Receipt | Refusal:
     sequence = as_int(wire[4], "sequence")
     record_hash = RecordHash(as_bytes(wire[5], "record hash", _HASH_LENGTH))
     if kind == "receipt":
-        if not isinstance(wire[6], str):
-            raise Malformed("proof must be text")
-        return Receipt(kid, sequence, record_hash, wire[6], _consistency(wire[7]))
+        return Receipt(kid, sequence, record_hash, _as_proof(wire[6]), _consistency(wire[7]))
     return Refusal(
         kid,
         sequence,
@@ -116,8 +137,6 @@ def _from_wire(wire: dict[Any, Any]) -> Receipt | Refusal:
 
 def _consistency(value: object) -> tuple[Consistency, ...]:
     items = as_list(value, "consistency")
-    if len(items) > MAX_CONSISTENCY:
-        raise Malformed(f"consistency: at most {MAX_CONSISTENCY} proofs")
     found = []
     for item in items:
         old_size, wire_hashes = as_list(item, "consistency proof", 2)
@@ -126,9 +145,21 @@ def _consistency(value: object) -> tuple[Consistency, ...]:
             raise Malformed(f"consistency proof: at most {MAX_PROOF_HASHES} hashes")
         nodes = tuple(NodeHash(as_bytes(each, "hash", _HASH_LENGTH)) for each in hashes)
         found.append(Consistency(as_int(old_size, "old size", 1), nodes))
-    if any(after.old_size <= before.old_size for before, after in pairwise(found)):
-        raise Malformed("consistency: the old sizes must ascend")
+    _check_ascending(found)
     return tuple(found)
+
+
+def _check_ascending(proofs: Sequence[Consistency]) -> None:
+    if len(proofs) > MAX_CONSISTENCY:
+        raise Malformed(f"consistency: at most {MAX_CONSISTENCY} proofs")
+    if any(after.old_size <= before.old_size for before, after in pairwise(proofs)):
+        raise Malformed("consistency: the old sizes must ascend")
+
+
+def _as_proof(value: object) -> str:
+    if type(value) is not str:
+        raise Malformed("proof must be text")
+    return value
 
 
 def verify_receipt(receipt: Receipt, record_bytes: bytes, log_key: VerifierKey) -> Checkpoint:
