@@ -57,11 +57,13 @@ def read_machine(table: Table, roles: Collection[SignalRole], products: Sequence
 def _mapping(inner: Table, kind: str, states: tuple[tuple[int, State], ...], fault_mask: int) -> MachineMapping:
     match kind:
         case "running":
-            return RunningBit(fault_mask)
+            return RunningBit(fault_mask, inner.flag("setup_when_stopped", False))
         case "speed":
-            return Speed(inner.scaled("running_above", 0, SPEED_SCALE, 0, 2**53), fault_mask)
+            above = inner.scaled("running_above", 0, SPEED_SCALE, 0, 2**53)
+            return Speed(above, fault_mask, inner.flag("setup_when_stopped", False))
         case "pieces":
-            return PiecesOnly(inner.integer("cycles", 3, 1, 100_000), fault_mask)
+            cycles = inner.integer("cycles", 3, 1, 100_000)
+            return PiecesOnly(cycles, fault_mask, inner.flag("setup_when_stopped", False))
         case "values" if not states:
             raise inner.wrong("kind", "needs the table [line.states]", 'write: [line.states] and 2 = "EXECUTE"')
     return StateValues(states) if states else PackML()

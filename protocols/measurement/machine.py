@@ -8,7 +8,9 @@ Decides the data of `LineConfiguration.mapping`. What a state costs is decided i
 - `Speed`: EXECUTE while the speed is above a threshold.
 - `PiecesOnly`: EXECUTE while pieces come within `cycles` ideal cycles of the product.
 
-The last three are ABORTED when they do not execute and a masked bit of the fault word is set, otherwise STOPPED.
+The last three are ABORTED when they do not execute and a masked bit of the fault word is set, otherwise STOPPED. They
+know no state of a changeover; with `setup_when_stopped` it is set-up when they are STOPPED while the product differs
+from the one last produced.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class RunningBit:
     """Role RUNNING, and FAULT where `fault_mask` is not 0: the bits of the fault word that are faults."""
 
     fault_mask: int = 0
+    setup_when_stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Speed:
 
     above_milli: int = 0
     fault_mask: int = 0
+    setup_when_stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class PiecesOnly:
 
     cycles: int = 3
     fault_mask: int = 0
+    setup_when_stopped: bool = False
 
 
 MachineMapping: TypeAlias = PackML | StateValues | RunningBit | Speed | PiecesOnly
@@ -75,12 +80,12 @@ def mapping_data(mapping: MachineMapping) -> dict[str, Any]:
             return {"kind": "packml"}
         case StateValues(values):
             return {"kind": "values", "values": [[raw, state.name] for raw, state in values]}
-        case RunningBit(mask):
-            return {"fault_mask": mask, "kind": "running"}
-        case Speed(above, mask):
-            return {"above_milli": above, "fault_mask": mask, "kind": "speed"}
-        case PiecesOnly(cycles, mask):
-            return {"cycles": cycles, "fault_mask": mask, "kind": "pieces"}
+        case RunningBit(mask, setup):
+            return {"fault_mask": mask, "kind": "running", "setup_when_stopped": int(setup)}
+        case Speed(above, mask, setup):
+            return {"above_milli": above, "fault_mask": mask, "kind": "speed", "setup_when_stopped": int(setup)}
+        case PiecesOnly(cycles, mask, setup):
+            return {"cycles": cycles, "fault_mask": mask, "kind": "pieces", "setup_when_stopped": int(setup)}
 
 
 def mapping_from(data: Mapping[str, Any]) -> MachineMapping:
@@ -93,4 +98,8 @@ def mapping_from(data: Mapping[str, Any]) -> MachineMapping:
         return StateValues(tuple((raw, State[state]) for raw, state in given["values"]))
     if not all(type(value) is int and value >= 0 for value in given.values()):
         raise Malformed("a machine's mapping has whole numbers from 0 on")
+    if kind is not PackML:
+        if given["setup_when_stopped"] > 1:
+            raise Malformed("setup_when_stopped is 0 or 1")
+        given["setup_when_stopped"] = bool(given["setup_when_stopped"])
     return kind(**given)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from protocols.measurement.account import Category
 from protocols.measurement.configuration import LineConfiguration
-from protocols.measurement.machine import PackML, PiecesOnly, StateValues
+from protocols.measurement.machine import MachineMapping, PackML, PiecesOnly, RunningBit, Speed, StateValues
 from protocols.plc.packml import State, is_legal
 
 # State -> (category while an order is active, category without an order).
@@ -48,13 +48,17 @@ HALTS: Final = STOPS | {Category.RESTRAINT}
 """Categories in which a machine stands that could run: what flapping goes to and from."""
 
 _NS_PER_MS: Final = 1_000_000
+_PACKML: Final = PackML()
 
 
-def category_table() -> NDArray[np.uint8]:
+def category_table(mapping: MachineMapping = _PACKML) -> NDArray[np.uint8]:
     """uint8[18, 3]: by state, the category with an order, without one, and with an order during a changeover."""
+    setup = TRANSIENT
+    if isinstance(mapping, RunningBit | Speed | PiecesOnly) and mapping.setup_when_stopped:
+        setup |= {State.STOPPED}  # such a machine has no state of its own for a changeover
     table = np.zeros((len(State), 3), np.uint8)
     for state, (with_order, without_order) in _TABLE.items():
-        table[state] = (with_order, without_order, Category.SETUP if state in TRANSIENT else with_order)
+        table[state] = (with_order, without_order, Category.SETUP if state in setup else with_order)
     return table
 
 

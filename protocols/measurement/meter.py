@@ -61,7 +61,7 @@ class LineMeter:
         self._counters = frozenset(counter.role for counter in configuration.counters)
         self._tables = (
             *state_table(configuration),
-            category_table(),
+            category_table(configuration.mapping),
             legal_table(configuration),
             np.array(configuration.production_modes, np.int64),
             cycle_table(configuration),

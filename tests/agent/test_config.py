@@ -154,6 +154,7 @@ STATE_TAG = "state = { register = 0 }"
             Speed(500, ANY_FAULT),
         ),
         ("", '[line.mapping]\nkind = "pieces"\ncycles = 5\n', PiecesOnly(5)),
+        ("", '[line.mapping]\nkind = "pieces"\nsetup_when_stopped = true\n', PiecesOnly(3, 0, True)),
     ],
 )
 def test_a_machine_is_told_by_what_it_has(tmp_path: Path, tag: str, table: str, mapping: MachineMapping) -> None:

@@ -55,6 +55,7 @@ class Rules:
     min_run: int = 0
     min_stop: int = 0
     startup: int = 0
+    setup_when_stopped: bool = False
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Point:
     row: bool = True
 
 
-def category(state: int | None, order: bool, changeover: bool) -> str:
+def category(state: int | None, order: bool, changeover: bool, stopped_is_setup: bool = False) -> str:
     """The design's table, line by line."""
     if state is None or state == 0:
         return "UNKNOWN"
@@ -107,16 +108,19 @@ def category(state: int | None, order: bool, changeover: bool) -> str:
         return "HELD"
     if state in (5, 13):
         return "RESTRAINT"
+    if state == STOPPED and changeover and stopped_is_setup:
+        return "SETUP"
     return "UNASSIGNED"
 
 
-def of_point(point: Point) -> str:
+def of_point(point: Point, rules: Rules) -> str:
     """The category of a point, when order or mode may not be known."""
+    setup = rules.setup_when_stopped
     if point.order is None:
-        with_order, without = (category(point.state, order, point.changeover) for order in (True, False))
+        with_order, without = (category(point.state, order, point.changeover, setup) for order in (True, False))
         what = with_order if with_order == without else "UNKNOWN"
     else:
-        what = category(point.state, point.order, point.changeover)
+        what = category(point.state, point.order, point.changeover, setup)
     if what == "UNKNOWN" or point.mode == "unknown":
         return "UNKNOWN"
     return "UNASSIGNED" if point.mode == "other" else what
@@ -268,7 +272,7 @@ def points(rows: Sequence[Row], rules: Rules, read: Sequence[Reading]) -> list[P
             "production" if not rules.modes or mode in rules.modes else "unknown" if mode is None else "other",
         )
         out.append(point)
-        if of_point(point) == "PRODUCING":
+        if of_point(point, rules) == "PRODUCING":
             made = product
         following = rows[i + 1].at if i + 1 < len(rows) else until
         if overdue is not None and overdue < min(following, until):
@@ -346,7 +350,7 @@ def measure(rows: Sequence[Row], start: int, end: int, rules: Rules) -> tuple[li
     for i, point in enumerate(held):
         following = held[i + 1].at if i + 1 < len(held) else end
         for at in range(point.at, min(following, point.until, end)):
-            cells[at - start] = of_point(point)
+            cells[at - start] = of_point(point, rules)
     cells = smooth(cells, rules)
     stops = stops_of(cells, start, rows, rules)
     for stop in stops:

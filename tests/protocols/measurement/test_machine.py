@@ -40,21 +40,35 @@ START = 1_772_400_000_000
 
 
 @pytest.mark.parametrize(
-    "mapping", [PackML(), StateValues(((7, State.EXECUTE),)), RunningBit(3), Speed(500, 1), PiecesOnly(4, 0)]
-)
+    "mapping",
+    [
+        PackML(), StateValues(((7, State.EXECUTE),)), RunningBit(3), Speed(500, 1), PiecesOnly(4, 0),
+        RunningBit(3, True), Speed(500, 1, True), PiecesOnly(4, 0, True),
+    ],
+)  # fmt: skip
 def test_a_mapping_and_its_data(mapping: MachineMapping) -> None:
     assert mapping_from(mapping_data(mapping)) == mapping
 
 
-@pytest.mark.parametrize("data", [{"kind": "magic"}, {"kind": "speed", "above_milli": -1}, {"kind": "speed", "x": 1}])
+@pytest.mark.parametrize(
+    "data",
+    [{"kind": "magic"}, {"kind": "speed", "above_milli": -1}, {"kind": "speed", "x": 1},
+     {"above_milli": 0, "fault_mask": 0, "kind": "speed", "setup_when_stopped": 2},
+     {"fault_mask": 0, "kind": "running"}],
+)  # fmt: skip
 def test_a_mapping_that_is_none_is_refused(data: dict[str, object]) -> None:
     with pytest.raises(Malformed):
         LineConfiguration.from_data(LINE.to_data() | {"mapping": data})
 
 
-def seconds(mapping: MachineMapping, *rows: tuple[int, dict[SignalRole, int]], until_s: int) -> dict[str, int]:
+def seconds(
+    mapping: MachineMapping,
+    *rows: tuple[int, dict[SignalRole, int]],
+    until_s: int,
+    line: LineConfiguration = LINE,
+) -> dict[str, int]:
     """Seconds by category when rows at these seconds show these signals."""
-    meter = LineMeter(replace(LINE, mapping=mapping), START)
+    meter = LineMeter(replace(line, mapping=mapping), START)
     listed = []
     for at_s, shows in rows:
         values = [0] * ROLES
@@ -79,6 +93,21 @@ def test_a_running_bit_and_a_fault_word() -> None:
     found = seconds(RunningBit(8), *rows, until_s=16)
     assert found == {"PRODUCING": 8, "FAILURE": 3, "UNASSIGNED": 4, "UNKNOWN": 1}
     assert seconds(RunningBit(), *rows[:4], until_s=16) == {"PRODUCING": 9, "UNASSIGNED": 7}
+
+
+@pytest.mark.parametrize("setup", [False, True])
+def test_a_stop_with_another_product_is_set_up_where_the_line_says_so(setup: bool) -> None:
+    bit, product = SignalRole.RUNNING, SignalRole.PRODUCT
+    two = replace(LINE, products=(Product(1, "a", 1_000_000_000), Product(2, "b", 1_000_000_000)))
+    rows = [
+        (0, {bit: 1, product: 1}),
+        (5, {bit: 0, product: 1}),
+        (8, {bit: 0, product: 2}),  # from here on the stop is the changeover
+        (12, {bit: 1, product: 2}),
+        (14, {bit: 0, product: 2}),
+    ]
+    expected = {"PRODUCING": 7, "UNASSIGNED": 5, "SETUP": 4} if setup else {"PRODUCING": 7, "UNASSIGNED": 9}
+    assert seconds(RunningBit(0, setup), *rows, until_s=16, line=two) == expected
 
 
 def test_a_speed_is_running_above_the_threshold() -> None:

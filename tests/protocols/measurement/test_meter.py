@@ -100,6 +100,10 @@ def planned(at_ms: int) -> tuple[str, str]:
 def cases(draw: st.DrawFn) -> Case:
     """A line of any kind that mostly runs, and everything that can go wrong with it."""
     machine = draw(st.sampled_from(sorted(MACHINES)))
+    mapping = MACHINES[machine]
+    setup_when_stopped = draw(st.booleans()) and isinstance(mapping, RunningBit | Speed | PiecesOnly)
+    if isinstance(mapping, RunningBit | Speed | PiecesOnly):
+        mapping = replace(mapping, setup_when_stopped=setup_when_stopped)
     roles = draw(st.sampled_from(COUNTERS))
     bcd, lanes, rework, heartbeat = (draw(st.booleans()) for _ in range(4))
     modulus = draw(st.sampled_from((0, 100)))
@@ -124,7 +128,7 @@ def cases(draw: st.DrawFn) -> Case:
         calendar=Calendar("Europe/Berlin", SHIFTS if shifts else ()),
         counters=tuple(listed),
         window_ms=window * TICK,
-        mapping=MACHINES[machine],
+        mapping=mapping,
         production_modes=modes,
         heartbeat=heartbeat,
         definition=Definition(
@@ -158,6 +162,7 @@ def cases(draw: st.DrawFn) -> Case:
         min_run=min_run,
         min_stop=min_stop,
         startup=startup,
+        setup_when_stopped=setup_when_stopped,
     )
     rows = draw(streams(tuple(counters), first if bcd else ""))
     signals = tuple(role.name.lower() for role in SignalRole) + (("lane",) if lanes else ())
