@@ -1,6 +1,6 @@
 // Where the time went: the tree of losses as a waterfall, over a period, by what the reader chooses.
 // Decides form only: sums, figures and tree come exact from /api/v1/rollup, with a rounded value for show.
-import { $, count, data, day, dayTime, el, number1, shape, svg, t, text } from "./common.js";
+import { $, count, data, day, dayTime, duration, el, number1, shape, svg, t, text } from "./common.js";
 
 const DAY = 86400000;
 const FIGURES = ["oee", "availability", "effectiveness", "quality", "utilization", "teep"];
@@ -21,6 +21,7 @@ const only = data.losses;  // {line} or {project} or {}
 let answer = null, chosen = null, asked = 0;
 
 function hours(ms) {
+  if (Math.abs(ms) < 3570000) return (ms <= -500 ? "−" : "") + duration(Math.abs(ms));
   const min = Math.round(Math.abs(ms) / 60000);
   const sign = ms < 0 && min ? "−" : "";
   return sign + t("hours", { n: `${count(Math.floor(min / 60))}:${String(min % 60).padStart(2, "0")}` });
@@ -109,7 +110,7 @@ function waterfall(row) {
     for (const part of level.children.filter((child) => !child.children.length && child.name !== "fully-productive" && child.name !== "unvalued-production")) {
       const ms = part.ms.value;
       end -= ms;
-      if (Math.abs(ms) >= 500) rows.push([part, Math.min(end, end + ms), Math.abs(ms), depth + 1, false]);
+      if (Math.abs(ms) >= busy.ms.value / 2000 && ms) rows.push([part, Math.min(end, end + ms), Math.abs(ms), depth + 1, false]);
     }
     for (const child of level.children) {
       if (child.children.length) walk(child, depth + 1);
