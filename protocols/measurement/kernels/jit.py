@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +28,7 @@ from protocols.measurement.kernels import machine_code
 F = TypeVar("F", bound=Callable[..., object])
 
 _log: Final = logging.getLogger(__name__)
+_making: Final = threading.Lock()  # neither the compiler nor the loader may be used by two threads at once
 _mode: dict[str, bool] = {"on": os.environ.get("LINETALLY_JIT", "on") != "off"}
 
 
@@ -94,15 +96,17 @@ class Kernel:
                 spec.append(None)
                 words.append(arg)
         types = tuple(spec)
-        entry = self._entries.get(types)
-        if entry is None:
-            try:
-                entry = machine_code.entry(self, types)
-            except (ImportError, OSError, machine_code.Unusable) as error:
-                switch_off(str(error))
-                return None, words
-            self._entries[types] = entry
-        return entry, words
+        return self._entries.get(types) or self._made(types), words
+
+    def _made(self, types: tuple[machine_code.ArgumentType, ...]) -> machine_code.Entry | None:
+        with _making:
+            if types not in self._entries:
+                try:
+                    self._entries[types] = machine_code.entry(self, types)
+                except (ImportError, OSError, machine_code.Unusable) as error:
+                    switch_off(str(error))
+                    return None
+            return self._entries[types]
 
     @property
     def dispatcher(self) -> Any:

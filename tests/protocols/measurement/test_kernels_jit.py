@@ -120,3 +120,23 @@ def test_arrays_that_are_not_contiguous_are_refused() -> None:
         pytest.skip("LINETALLY_JIT is off")
     with pytest.raises(TypeError, match="contiguous"):
         scan.from_bcd(np.zeros((4, 4), np.int64)[:, 1])  # type: ignore[arg-type]
+
+
+_AT_ONCE = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from protocols.measurement.kernels import jit, scan
+calls = [(scan.unwrap, (5, 3, 1000, 0, 0)), (scan.from_bcd, (0x42,))] * 4
+ready = threading.Barrier(len(calls))
+def first_call(kernel, args):
+    ready.wait()
+    return kernel(*args)
+with ThreadPoolExecutor(len(calls)) as pool:
+    print(list(pool.map(first_call, *zip(*calls))), jit.enabled())
+"""
+
+
+def test_the_first_calls_may_come_from_several_threads(tmp_path: Path) -> None:
+    env = {**os.environ, "LINETALLY_CACHE": str(tmp_path), "LINETALLY_JIT": "on"}
+    done = subprocess.run([sys.executable, "-c", _AT_ONCE], env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == f"{[(2, 0, 5), 42] * 4} True", done.stderr
