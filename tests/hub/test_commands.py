@@ -154,6 +154,9 @@ def test_a_root_key_that_the_hub_does_not_know_signs_nothing(
     [
         ("project add P-8 --scheme nowhere --enterprise acme --title T", 1, "there are: manufacturing-plus"),
         ("line add l --enterprise acme --name L --timezone Mars", 1, "Asia/Hong_Kong"),
+        ("line add l --enterprise acme --name L --area Hall", 1, "name the site too"),
+        ("line place filling", 1, "--site, --area and --part-of"),
+        ("line place nowhere --site X", 1, "no line 'nowhere'"),
         ("gateway token P-9", 1, "no project"),
         ("gateway approve nobody", 1, "none yet"),
         ("plan P-7 --file nowhere.toml", 2, "cannot be read"),
@@ -191,6 +194,14 @@ def test_fsck_names_what_is_wrong(config: Path, capsys: pytest.CaptureFixture[st
     assert main(["fsck", "--config", str(config)]) == 1
     said = capsys.readouterr()
     assert "tile/entries" in said.out + said.err
+
+
+def test_a_line_is_placed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _json(capsys, config, "line add capper --enterprise acme --name Capper --site Tai-Po --part-of filling")
+    placed = _json(capsys, config, "line place filling --site Tai-Po --area Hall-2")
+    assert placed == {"id": "filling", "site": "Tai-Po", "area": "Hall-2", "part_of": None}
+    assert main(["line", "place", "capper", "--area", "Hall-2", "--config", str(config)]) == 0
+    assert capsys.readouterr().out.strip() == "capper: Tai-Po, Hall-2; a machine of filling"
 
 
 def test_an_api_token_is_shown_once(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
