@@ -64,7 +64,7 @@ class ModbusReader:
                 late_s = loop.time() - due - interval_s
                 if late_s > 0 and self._lost is None:
                     self._say(
-                        "a poll takes longer than poll_interval_ms; a longer interval, or fewer lines on this link"
+                        "a poll takes longer than poll_interval_ms; make that longer, or have fewer lines on this link"
                     )
                 # On a grid, not after the last answer: a slow device must not make the polls drift.
                 due = max(due + interval_s, loop.time())
