@@ -175,9 +175,10 @@ def write_policy(args: argparse.Namespace) -> int:
     log_key = root.load_log_key(config).verifier
     with opened(args) as (_, engine):
         root_keys = tuple(root.registered(engine))
+        revoked = tuple(Index(engine).revoked())
     witnesses = tuple((each.name, VerifierKey.parse(each.vkey)) for each in config.witness)
     urls = tuple((key, each.url) for (_, key), each in zip(witnesses, config.witness, strict=True))
-    whole = policy.Policy(logs=(log_key,), witnesses=witnesses, root_keys=root_keys, urls=urls)
+    whole = policy.Policy(logs=(log_key,), witnesses=witnesses, root_keys=root_keys, urls=urls, revoked=revoked)
     quorum = config.quorum if args.quorum is None else args.quorum
     data = policy.format(policy.with_quorum(whole, quorum) if quorum or args.quorum is not None else whole)
     if args.output is None:

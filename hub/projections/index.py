@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Row, Select, desc, func, select
 
 from hub import database as db
+from protocols.evidence.cose import Kid
+from protocols.evidence.policy import Revoked
 from protocols.measurement.account import ACCOUNT_FIELDS, CalendarKind, TimeAccount, Window
 
 
@@ -293,6 +295,17 @@ class Index:
         """In log order: which of them is binding is the report's rule."""
         query = select(db.plan).where(db.plan.c.project_id == project_id).order_by(db.plan.c.leaf_index)
         return [IndexedPlan(**row._mapping) for row in self._all(query)]
+
+    def revoked(self) -> list[Revoked]:
+        """Where gateway keys ended, by a revocation or because another key took their place; in the log's order."""
+        t = db.enrolment.c
+        query = select(db.enrolment).where(t.type.in_(("revoke", "rotate"))).order_by(t.leaf_index)
+        return [
+            Revoked(Kid(bytes(row.kid)), row.data["first_invalid_index"])
+            if row.type == "revoke"
+            else Revoked(Kid(bytes.fromhex(row.data["old_kid"])), row.leaf_index)
+            for row in self._all(query)
+        ]
 
     def enrolment_leaves(self, gateway_ids: Iterable[str]) -> list[int]:
         """The leaves of `enrol`, `rotate` and `revoke` records of these gateways, ascending."""

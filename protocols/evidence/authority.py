@@ -6,12 +6,13 @@ registered. The caller has checked the chain's signatures, links and places in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from protocols.errors import Refused
 from protocols.evidence.cose import Kid, key_id
 from protocols.evidence.keys import load_public_key
+from protocols.evidence.policy import Revoked
 from protocols.evidence.record import Enrolment, PlanStatement, Revocation, Rotation, SignedRecord
 from protocols.evidence.rotation import check_rotation
 from protocols.measurement.plan import Plan
@@ -46,8 +47,11 @@ class Authority:
     plans: tuple[RegisteredPlan, ...]
 
 
-def read_authority(records: Iterable[tuple[SignedRecord, int]]) -> Authority:
-    """Fold the root key's records, each with its log index, in order.
+def read_authority(records: Iterable[tuple[SignedRecord, int]], revoked: Sequence[Revoked] = ()) -> Authority:
+    """Fold the root key's records, each with its log index, in order; `revoked`: what the policy says besides.
+
+    A rotation ends the old key at its own place in the log: from there on the hub takes nothing of it, and whoever
+    finds the old key later could otherwise go on with its chain.
 
     Raises Refused for a record that contradicts an earlier one, a weak key, or a type that the root key does not
     sign; Unverified for a rotation that the old or the new key did not sign; Malformed for a plan that does not parse.
@@ -65,17 +69,23 @@ def read_authority(records: Iterable[tuple[SignedRecord, int]]) -> Authority:
                 check_rotation(body, old.public_key)
                 new = Gateway(old.gateway_id, body.public_key, old.line_ids, old.project_ids)
                 gateways[new.kid] = _joined(gateways.get(new.kid), new)
+                gateways[old.kid] = _ended(old, log_index)
             case Revocation() as body:
-                old = _known(gateways, body.kid, body.gateway_id)
-                first = body.first_invalid_index
-                if old.first_invalid_index is not None:  # a later revocation never gives anything back
-                    first = min(first, old.first_invalid_index)
-                gateways[body.kid] = replace(old, first_invalid_index=first)
+                gateways[body.kid] = _ended(_known(gateways, body.kid, body.gateway_id), body.first_invalid_index)
             case PlanStatement() as body:
                 plans.append(RegisteredPlan(Plan.from_data(body.plan), log_index))
             case _:
                 raise Refused("wrong-signer", f"the root key does not sign records of type {record.record.type}")
+    for each in revoked:
+        if each.kid in gateways:
+            gateways[each.kid] = _ended(gateways[each.kid], each.first_invalid_index)
     return Authority(gateways, tuple(plans))
+
+
+def _ended(gateway: Gateway, index: int) -> Gateway:
+    """Nothing counts from `index` on. A later end never gives anything back."""
+    first = gateway.first_invalid_index
+    return replace(gateway, first_invalid_index=index if first is None else min(first, index))
 
 
 def _joined(old: Gateway | None, new: Gateway) -> Gateway:

@@ -2,23 +2,32 @@
 
 Decides the file's form and whether a checkpoint is valid under it. The root key stands in a comment line
 `# linetally-root <vkey>`, which stock parsers ignore. URLs may stand there too; offline nothing reads them.
+
+So do revocations, `# linetally-revoked <kid>+<first invalid index>+<check>`: they stand in the log as well, but whoever
+makes a bundle could leave out what the root key signed last. The check is the beginning of the SHA-256 of what is
+before it, so that a wrong letter does not revoke nobody without a word.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Final
 
 from protocols.errors import ConfigurationError, Malformed, Refused, Unverified
 from protocols.evidence import checkpoint, note
 from protocols.evidence.checkpoint import Checkpoint
+from protocols.evidence.cose import Kid
 from protocols.evidence.note import Algorithm, VerifierKey
 
 ROOT_COMMENT: Final = "linetally-root"
+REVOKED_COMMENT: Final = "linetally-revoked"
 NO_QUORUM: Final = "none"
 QUORUM_NAME: Final = "quorum"
 """The group that `with_quorum` makes."""
 MAX_POLICY_BYTES: Final = 1_000_000
+_REVOKED: Final = re.compile(r"([0-9a-f]{16})\+([0-9]{1,18})\+[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,27 @@ class Group:
     name: str
     threshold: int
     members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """From log index `first_invalid_index` on, nothing that the gateway key `kid` signed counts."""
+
+    kid: Kid
+    first_invalid_index: int
+
+    @classmethod
+    def search(cls, text: str) -> Revoked | None:
+        """The first one in a text whose check is right."""
+        for match in _REVOKED.finditer(text):
+            found = cls(Kid(bytes.fromhex(match[1])), int(match[2]))
+            if str(found) == match[0]:
+                return found
+        return None
+
+    def __str__(self) -> str:
+        text = f"{self.kid.hex()}+{self.first_invalid_index}"
+        return f"{text}+{sha256(text.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +73,7 @@ class Policy:
     quorum: str = NO_QUORUM
     root_keys: tuple[VerifierKey, ...] = ()
     urls: tuple[tuple[VerifierKey, str], ...] = ()
+    revoked: tuple[Revoked, ...] = ()
 
     def accepts(self, checkpoint_note: bytes) -> Checkpoint:
         """The checkpoint, if one of the logs signed it and the quorum of witnesses cosigned it.
@@ -101,6 +132,7 @@ def format(policy: Policy) -> bytes:
     """The policy as a file; `parse` gives it back."""
     urls = {key: f" {url}" for key, url in policy.urls}
     lines = [f"# {ROOT_COMMENT} {key}" for key in policy.root_keys]
+    lines += [f"# {REVOKED_COMMENT} {each}" for each in policy.revoked]
     lines += [f"log {key}{urls.get(key, '')}" for key in policy.logs]
     lines += [f"witness {name} {key}{urls.get(key, '')}" for name, key in policy.witnesses]
     lines += [f"group {each.name} {each.threshold} {' '.join(each.members)}" for each in policy.groups]
@@ -131,6 +163,7 @@ def parse(data: bytes, file: str | None = None) -> Policy:
         parser.quorum,
         tuple(parser.root_keys),
         tuple(parser.urls),
+        tuple(parser.revoked),
     )
 
 
@@ -145,6 +178,7 @@ class _Parser:
         self.groups: list[Group] = []
         self.root_keys: list[VerifierKey] = []
         self.urls: list[tuple[VerifierKey, str]] = []
+        self.revoked: list[Revoked] = []
         self.quorum: str | None = None
         self.names: set[str] = set()
         self.members: set[str] = set()
@@ -157,6 +191,10 @@ class _Parser:
             items = [word for word in words if word]
             if items and items[0] == ROOT_COMMENT:
                 self.add_root(items[1:])
+            # By its words or by its check: a wrong letter in one of them must not make it a mere comment.
+            found = Revoked.search(text)
+            if found is not None or REVOKED_COMMENT in text:
+                self.add_revoked(items, found)
             return
         items = [word for word in text.replace("\t", " ").split(" ") if word]
         match items:
@@ -208,6 +246,13 @@ class _Parser:
         if len(items) != 1:
             raise self.wrong("the root key's line is not complete", f"write: # {ROOT_COMMENT} <vkey>")
         self.root_keys.append(self.key(items[0], Algorithm.ED25519, "root", self.root_keys))
+
+    def add_revoked(self, items: list[str], found: Revoked | None) -> None:
+        if found is None or items != [REVOKED_COMMENT, str(found)]:
+            raise self.wrong(
+                f"a revocation that cannot be read: {_shown(' '.join(items))}", "copy the line as it was published"
+            )
+        self.revoked.append(found)
 
     def add_witness(self, name: str, vkey: str) -> None:
         self.define(name)

@@ -233,7 +233,7 @@ class _Batch:
         hearing.state = replace(self.state, next_sequence=next_sequence, head=self.hashes[-1])
         hearing.at = At(Step.INCLUSION, last.file, last.number, next_sequence - 1, last.offset)
         hearing.begun, hearing.day = trial.begun, trial.day
-        hearing.proven_day, hearing.index = trial.proven_day, trial.index
+        hearing.proven_day, hearing.index, hearing.last_index = trial.proven_day, trial.index, trial.last_index
 
 
 _TYPES: Final = {

@@ -61,6 +61,7 @@ class Hearing:
     day: int | None = None
     proven_day: int | None = None
     index: int | None = None
+    last_index: int = -1  # of the last record that is proven
 
 
 class Swift(Protocol):
@@ -198,6 +199,10 @@ class Testimony:
         first = hearing.gateway.first_invalid_index
         if first is not None and index >= first:
             raise Refused("revoked", f"entry {index} of the log; revoked from {first}")
+        # Whoever has the log can log old bytes once more, to let them come after what they came before.
+        if index <= hearing.last_index:
+            raise Unverified(f"entry {index} of the log, and a record before it is entry {hearing.last_index}")
+        hearing.last_index = index
         return index
 
     def pass_day(self, hearing: Hearing, start_ms: int) -> None:

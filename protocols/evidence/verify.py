@@ -96,10 +96,13 @@ class _Verification:
                 if state is None and not is_beginning(record):
                     raise Unverified("the root key's chain does not begin with sequence 0")
                 state = ChainState.after(record) if state is None else state.follow(record)
-                found.append((record, examination.included(record.kid, record.record.sequence, record.raw)))
+                index = examination.included(record.kid, record.record.sequence, record.raw)
+                if found and index <= found[-1][1]:
+                    raise Unverified(f"entry {index} of the log, and a record before it is entry {found[-1][1]}")
+                found.append((record, index))
             examination.done([entry])
         with At(Step.ROOT, ROOT_FILE):
-            authority = read_authority(found)
+            authority = read_authority(found, self.trust.policy.revoked)
         gateways, plans = len(authority.gateways), len(authority.plans)
         self.words[Step.ROOT] = f"{_count(gateways, 'gateway key')}, {_count(plans, 'plan')}"
         return authority

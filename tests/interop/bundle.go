@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -144,6 +145,12 @@ func checkCheckpoint(signed []byte, r bundleRequest) (tlog.Tree, error) {
 	if err != nil {
 		return tlog.Tree{}, err
 	}
+	// note.Open lets the unused bits at the end of a signature's base64 be anything: one signature has one form here.
+	for _, signature := range opened.Sigs {
+		if _, err := base64.StdEncoding.Strict().DecodeString(signature.Base64); err != nil {
+			return tlog.Tree{}, err
+		}
+	}
 	cosigned, byLog := map[string]bool{}, false
 	for _, signature := range opened.Sigs {
 		if signature.Name == log.Name() && signature.Hash == log.KeyHash() {
@@ -164,6 +171,9 @@ func checkCheckpoint(signed []byte, r bundleRequest) (tlog.Tree, error) {
 		return tlog.Tree{}, errors.New("a strange size")
 	}
 	root, err := tlog.ParseHash(lines[2])
+	if err == nil && root.String() != lines[2] {
+		err = errors.New("a root in another form")
+	}
 	return tlog.Tree{N: size, Hash: root}, err
 }
 

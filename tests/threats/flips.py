@@ -19,7 +19,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, lru_cache
 from multiprocessing import get_context
@@ -31,7 +31,7 @@ from protocols.errors import ConfigurationError, Unverified
 from protocols.evidence import bundle as bundles
 from protocols.evidence import cose, examination, keys, note, proof, rotation, verify
 from protocols.evidence.bundle import CHECKPOINT_FILE, MANIFEST_FILE, README_FILE, VIEWS
-from protocols.evidence.policy import Trust, format
+from protocols.evidence.policy import Revoked, Trust, format
 from protocols.evidence.record import SignedRecord
 from protocols.evidence.verdict import Step, Verdict
 from tests.threats import story
@@ -92,7 +92,8 @@ def sample() -> Sample:
         central_at[name] = data.rindex(name.encode()) - 46  # APPNOTE.TXT 4.3.12
         local_at[name] = data.rindex(b"PK\3\4", 0, member.offset)
     log_line = f"log {story.LOG.verifier}".encode()
-    policy = POLICY_COMMENT + format(story.POLICY).replace(log_line, log_line + POLICY_URL)
+    revoked = (Revoked(story.kid_of(story.KEY[story.ONE]), len(story.whole().records)),)
+    policy = POLICY_COMMENT + format(replace(story.POLICY, revoked=revoked)).replace(log_line, log_line + POLICY_URL)
     return Sample(data, bundle, policy, manifest_at, central_at, local_at)
 
 

@@ -24,12 +24,13 @@ from hub.report.outcome import evidence_hash
 from hub.witness.state import KEY_FILE, LOGS_FILE, Witness
 from protocols.evidence import bundle as bundles
 from protocols.evidence import merkle, tiles
-from protocols.evidence.bodies import Enrolment, Heartbeat, PlanStatement
+from protocols.evidence.bodies import Enrolment, Heartbeat, PlanStatement, Revocation
 from protocols.evidence.bundle import BundleParts
 from protocols.evidence.chain import is_fork
 from protocols.evidence.note import Algorithm, SignerKey
-from protocols.evidence.policy import Policy, with_quorum
+from protocols.evidence.policy import Policy, Revoked, parse, with_quorum
 from protocols.evidence.record import RecordType, SignedRecord
+from protocols.evidence.rotation import rotation
 from protocols.evidence.verdict import Step
 from protocols.wire import add_checkpoint
 from protocols.wire.receipt import Receipt, Refusal
@@ -374,8 +375,47 @@ class TestStolenKey:
         journal.say(KEY[ONE], ONE, Heartbeat(), START_MS + 1)
         for part in (story.reporting, story.afterwards):
             part(journal)
-        at = next(i for i, r in enumerate(journal.records) if r.record.type is RecordType.REVOKE)
+        at = next(i for i, r in enumerate(journal.records) if r.record.type is RecordType.ROTATE)
         refused(journal.parts(), tmp_path, Step.INCLUSION, f"revoked from {at}")
+
+    def test_an_old_key_is_found_after_its_rotation(self, tmp_path: Path) -> None:
+        """Nobody revoked it: it was only replaced. Its chain ends where the new key's begins, in the log's order."""
+        journal = Journal()
+        story.begin(journal)
+        story.baseline(journal)
+        journal.say(ROOT_KEY, story.SCHEME, rotation(ONE, KEY[ONE], NEW_KEY))
+        at = len(journal.records) - 1
+        line = story.configuration("filling").to_data()
+        journal.say(NEW_KEY, ONE, story.Configurations((line,)), START_MS + 2 * story.HOUR_MS)
+        story.reporting(journal)
+        story.afterwards(journal)
+        accepted(journal.parts(), tmp_path)
+        journal.measure(KEY[ONE], ONE, 2, 110)
+        refused(journal.parts(), tmp_path, Step.INCLUSION, f"revoked from {at}")
+
+    def test_the_revocation_is_left_out(self, tmp_path: Path) -> None:
+        """What the root key signed last can be left out of a bundle as well. The scheme's policy says it once more."""
+        journal = story.whole()
+        kid = kid_of(KEY[TWO])
+        journal.say(ROOT_KEY, story.SCHEME, Revocation(TWO, kid, 8, "stolen long before it was noticed"))
+        refused(journal.parts(), tmp_path, Step.INCLUSION, "revoked from 8")
+        root_records = [record for record in journal.records if record.kid == kid_of(ROOT_KEY)]
+        parts = journal.parts()
+        proofs = {at: text for at, text in parts.proofs.items() if at != (root_records[-1].kid, len(root_records) - 1)}
+        short = replace(parts, root_records=[record.raw for record in root_records[:-1]], proofs=proofs)
+        accepted(short, tmp_path)
+        told = replace(story.POLICY, revoked=(Revoked(kid, 8),))
+        refused(short, tmp_path, Step.INCLUSION, "revoked from 8", trusted=told)
+
+    def test_the_hub_writes_revocations_into_the_policy(self, tmp_path: Path) -> None:
+        journal = story.whole()
+        hub = Hub.make(tmp_path / "hub", journal)
+        rotated, revoked = (
+            next(i for i, each in enumerate(journal.records) if each.record.type is wanted)
+            for wanted in (RecordType.ROTATE, RecordType.REVOKE)
+        )
+        written = parse(hub.run("policy").encode())
+        assert written.revoked == (Revoked(kid_of(KEY[ONE]), rotated), Revoked(kid_of(KEY[ONE]), revoked))
 
     def test_the_thief_enrols_a_key_of_his_own(self, tmp_path: Path) -> None:
         """With a root key of his own he enrols whom he likes; the policy names the scheme's."""
@@ -406,6 +446,35 @@ class TestBackdated:
         story.afterwards(journal)
         failure = refused(journal.parts(), tmp_path, Step.PLAN, "the plan only entry")
         assert "reporting period's first record is entry" in failure["words"]
+
+    def test_the_first_record_logged_once_more(self, tmp_path: Path) -> None:
+        """The operator appends the reporting period's first records again, after the late plan, and proves the second
+        place. The records after them stand before that: the order of a chain is the order of the log.
+
+        If he logs all that follows once more, too, the order holds. Then the log has most of the period twice, for
+        every reader, and witnesses' times lie months after those of the records."""
+        journal = Journal()
+        story.begin(journal)
+        del journal.records[2:]
+        journal.heads = {each.kid: each for each in journal.records}
+        for name in (ONE, TWO):
+            line = story.configuration(story.LINE_OF[name]).to_data()
+            journal.say(KEY[name], name, story.Configurations((line,)))
+        for part in (story.baseline, story.new_key, story.reporting, story.afterwards):
+            part(journal)
+        journal.say(ROOT_KEY, story.SCHEME, PlanStatement(PLAN.to_data()))
+        honest_parts = journal.parts()
+        first = {}
+        for each in journal.records:
+            if each.record.type is RecordType.MEASUREMENT and each.record.end_ms > PLAN.reporting.from_ms:
+                first.setdefault(each.kid, each)
+        assert len(first) == 2
+        journal.records += first.values()
+        note = journal.note()
+        places = {(each.kid, each.record.sequence): i for i, each in enumerate(journal.records)}
+        proofs = {at: journal.proof(places[at], note) for at in honest_parts.proofs}
+        forged = replace(honest_parts, proofs=proofs, checkpoint=note)
+        refused(forged, tmp_path, Step.INCLUSION, "and a record before it is entry")
 
     def test_two_plans_to_choose_from(self, tmp_path: Path) -> None:
         """Both registered in time, the kinder one used: allowed, and said to every reader."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from protocols.errors import ConfigurationError, Unverified
 from protocols.evidence import checkpoint, merkle, note, policy
 from protocols.evidence.checkpoint import Checkpoint
+from protocols.evidence.cose import Kid
 from protocols.evidence.note import Algorithm, SignerKey, VerifierKey
-from protocols.evidence.policy import Trust
+from protocols.evidence.policy import Revoked, Trust, format, parse
 
 LOG = SignerKey("example.com/log", Algorithm.ED25519, bytes(32))
 ROOT = SignerKey("scheme.example/root", Algorithm.ED25519, bytes([9] * 32))
@@ -20,6 +22,7 @@ WITNESSES = {
     name: SignerKey(f"witness.example/{name}", Algorithm.COSIGNATURE, bytes([n + 1] * 32))
     for n, name in enumerate(["X1", "X2", "X3", "Y1", "Y2", "Y3"])
 }
+PLAIN = f"# linetally-root {ROOT.verifier}\nlog {LOG.verifier}\nquorum none\n".encode()
 HEAD = Checkpoint("example.com/log", 3, merkle.RootHash(bytes(32)))
 # c2sp.org/tlog-policy, "Example policy", with keys filled in, and our root key's comment line.
 EXAMPLE = f"""\
@@ -156,3 +159,18 @@ def test_any_bytes_are_a_policy_or_a_configuration_error(data: bytes) -> None:
         except ConfigurationError:
             continue
         assert policy.parse(policy.format(parsed)) == parsed
+
+
+def test_a_revocation_is_read_exactly_or_refused() -> None:
+    """Its own check: who copies a wrong letter must not end up with a policy that revokes nobody."""
+    ended = Revoked(Kid(bytes(range(8))), 4711)
+    whole = replace(parse(PLAIN), revoked=(ended, Revoked(Kid(bytes(8)), 0)))
+    assert parse(format(whole)) == whole
+    line = f"# linetally-revoked {ended}"
+    for wrong in (
+        line[:-1], line + "0", line.replace("+4711+", "+4712+"), line.replace("0001", "0002"), line + " and more",
+        line.replace("linetally-revoked", "linetally-revoke"), line.replace(" ", ""), "# linetally-revoked",
+        line.replace("+4711+", "+04711+"), f"# nothing to see: {ended}",
+    ):  # fmt: skip
+        with pytest.raises(ConfigurationError, match="revocation"):
+            parse(PLAIN + wrong.encode() + b"\n")

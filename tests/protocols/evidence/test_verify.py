@@ -436,7 +436,8 @@ def test_a_new_key_goes_on_where_the_old_one_ended() -> None:
     ]
     site.bodies = site.bodies[:half]
     old, new, root = site.chain(), later.chain(), site.root_chain()
-    parts = log_parts([*old, *new], root, 0, PLAN, dict(HONEST.parts().report))
+    parts = log_parts([*old, root[-1], *new], root[:-1], 0, PLAN, dict(HONEST.parts().report))
+    parts = replace(parts, root_records=[record.raw for record in root])
     assert len(parts.chains) == 2
     verdict = judge(sample_bundle(parts))
     assert verdict.ok, verdict.first_failure
