@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
+from benchmarks.audit import audit
 from benchmarks.ingest import ingest
 from benchmarks.measures import MEASURES as KERNEL_MEASURES
 from benchmarks.measures import Disagreement, Figure, Sizes
 from benchmarks.verify import verify
 
-MEASURES = {**KERNEL_MEASURES, "verify": verify, "ingest": ingest}
+MEASURES = {**KERNEL_MEASURES, "verify": verify, "ingest": ingest, "audit": audit}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -51,12 +51,13 @@ class Sizes:
     batch: int = 1_024
     season_days: int = 182
     season_lines: int = 10
+    audit_rows: int = 86_400
 
     @classmethod
     def small(cls) -> Sizes:
         return cls(
             20_000, 20_000, 20_000, 3_000, 20, 20, 2,
-            statements=48, gateways=8, batch=16, season_days=2, season_lines=2,
+            statements=48, gateways=8, batch=16, season_days=2, season_lines=2, audit_rows=22_000,
         )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ from protocols.measurement.configuration import LineConfiguration
 
 PIECES_A_JOB = 1_440
 """A day of minutes: enough that what a job costs besides its pieces does not count."""
-GATHERED = 60
-"""Chunks that are measured at once where there are many: an hour."""
+GATHERED = 240
+"""Chunks that are measured at once where there are many: four hours."""
 _MAX_TAIL = 240
 
 Asked = Mapping[str, frozenset[int]]
@@ -37,8 +37,8 @@ def examine(
 ) -> Inspected:
     """Everything that pieces and evidence say together. `progress(pieces done)`.
 
-    `gather`: chunks that are measured at once; None: one where they are few, so that each kept memory is compared, an
-    hour's where there are many. Raises Malformed where `pieces` does.
+    `gather`: chunks that are measured at once; None: one where they are few, so that each kept memory is compared, a
+    few hours' where there are many. Raises Malformed where `pieces` does.
     """
     out, done = Inspected(), 0
     made = _jobs(evidence, iter(pieces), asked, gather)
@@ -93,4 +93,5 @@ def _tail(evidence: Evidence) -> int:
     longest = max(
         (decide_ms(LineConfiguration.from_data(data)) for data in evidence.configurations.values()), default=0
     )
-    return min(_MAX_TAIL, longest // GRID_MS + 2)
+    # Chunks of a line with very many rows are shorter than the grid.
+    return min(_MAX_TAIL, 4 * (longest // GRID_MS + 2))

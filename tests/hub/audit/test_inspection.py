@@ -94,6 +94,35 @@ def test_what_is_not_committed_to_is_refused(gateway: Gateway) -> None:
         assert found.refused_count == 1 and words in found.refused[0], words
 
 
+def test_many_at_once_find_what_one_by_one_finds(gateway: Gateway) -> None:
+    """The quick way is taken for whole jobs that are as they should be, and never believes more than the slow one."""
+    good = gateway.pieces
+    chunk = decode_chunk(decompress(good[10].compressed))
+    chunk.block.values[30, 2] += 1
+    forged = replace(good[10], compressed=compress(encode_chunk(chunk)))
+    lying = measured(minutes=62, change=off_by_one(START_MS + 20 * MINUTE))
+    cases = [
+        (gateway, good),
+        (gateway, good[7:41]),  # no commitment is whole at the ends: the paths are looked at
+        (gateway, [*good[:20], *good[25:]]),
+        (gateway, [*good, forged]),  # the same leaf twice
+        (gateway, [forged, *good]),
+        (gateway, [*good[:10], forged, *good[11:]]),
+        (gateway, [*good[:3], replace(good[3], path=()), *good[5:]]),
+        (gateway, [*good[:3], replace(good[3], sequence=2), *good[4:]]),
+        (gateway, [*good, good[5]]),
+        (lying, lying.pieces),
+    ]
+    for made, pieces in cases:
+        slow, quick = inspect(job(made, pieces)), inspect(replace(job(made, pieces), gather=16))
+        assert slow.refused == quick.refused and slow.refused_count == quick.refused_count
+        one, other = slow.lines["filling"], quick.lines["filling"]
+        assert (one.compared, one.different, one.differences) == (other.compared, other.different, other.differences)
+        assert (one.chunks, one.rows, one.from_ms, one.to_ms) == (other.chunks, other.rows, other.from_ms, other.to_ms)
+    others = replace(job(gateway), keys={KID: (KEYS[KID][0], frozenset({"packing"}))}, gather=16)
+    assert inspect(others).refused_count == len(good)
+
+
 def test_another_lines_or_a_strangers_records_are_refused(gateway: Gateway) -> None:
     piece = gateway.pieces[10]
     others = {KID: (KEYS[KID][0], frozenset({"packing"}))}
