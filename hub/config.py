@@ -83,11 +83,15 @@ class DatabaseConfig:
 
 @dataclass(frozen=True, slots=True)
 class IngestConfig:
-    """Limits of the way in. A batch is committed when it is full or `batch_wait_ms` after its first statement."""
+    """Limits of the way in. A batch is committed when it is full or `batch_wait_ms` after its first statement.
 
-    batch_records: int = 256
+    The queue holds several batches: the broker sends no more than `queue_records` before it is answered. Both are
+    bounded in bytes too (`ingest.MAX_BATCH_BYTES`, `MAX_QUEUE_BYTES`).
+    """
+
+    batch_records: int = 1024
     batch_wait_ms: int = 50
-    queue_records: int = 1024
+    queue_records: int = 4096
     quarantine_records: int = 10_000
 
 

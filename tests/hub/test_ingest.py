@@ -133,7 +133,8 @@ def test_killed_between_log_and_index_the_next_start_catches_up(tmp_path: Path, 
 def test_a_full_disk_holds_everything_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hub.ingest.RETRY_S", (0.01,))
     with hub_in(tmp_path) as hub:
-        append, seen = hub.log.append, []
+        append = hub.log.append
+        seen: list[str | None] = []
 
         def full(entries: object) -> range:
             if len(seen) < 3:
@@ -233,3 +234,26 @@ def test_the_newest_receipt_of_each_key_is_remembered(tmp_path: Path) -> None:
         with hub.engine.connect() as connection:
             rows = {bytes(row.kid): row for row in connection.execute(select(db.receipt))}
         assert (rows[KID].sequence, rows[KID].leaf_index, rows[KID].time_ms) == (2, 3, NOW_MS)
+
+
+def test_the_queue_is_bounded_in_bytes_and_so_is_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = measurements(12)
+    each = len(records[0].raw)
+    monkeypatch.setattr("hub.ingest.MAX_QUEUE_BYTES", 8 * each)
+    monkeypatch.setattr("hub.ingest.MAX_BATCH_BYTES", 3 * each)
+    with hub_in(tmp_path) as hub:
+        append = hub.log.append
+        appended: list[int] = []
+
+        def counted(entries: list[bytes]) -> range:
+            appended.append(len(entries))
+            return append(entries)
+
+        monkeypatch.setattr(hub.log, "append", counted)
+        for made in records:
+            hub.writer.offer(Arrival(made.raw, GATEWAY))
+        assert hub.writer.counts().overflow_count == 3
+        _run_until(hub, 10)
+        assert sum(appended) == 9 and max(appended) <= 4
+        hub.writer.offer(Arrival(records[9].raw, GATEWAY))
+        assert hub.writer.counts().overflow_count == 3, "there is room again"
