@@ -53,13 +53,15 @@ def test_every_flipped_bit_is_refused() -> None:
     assert made == (8 if WHOLE else 1) * (inside + frame + twice + len(sample.policy)), "nothing was skipped"
 
 
-def test_remembering_changes_no_verdict() -> None:
-    """What the flips' processes remember of pure functions is what these give."""
+def test_remembering_changes_no_verdict_and_many_at_once_neither() -> None:
+    """What is remembered of pure functions is what these give; and many records at once are judged as one by one."""
     every = list(flips.flips(whole=True))
-    some = random.Random(4).sample(every, 60)
+    chance = random.Random(4)
+    some = chance.sample(every, 60) + chance.sample([flip for flip in every if flip.name.startswith("records")], 60)
     with flips.ProcessPoolExecutor(1, flips.get_context("spawn"), flips.remember) as pool:
         remembered = list(pool.map(flips.outcome_of, some, chunksize=60))
     assert remembered == [flips.outcome_of(flip) for flip in some]
+    assert remembered == [flips.outcome_of(flip, one_by_one=False) for flip in some]
 
 
 def test_every_record_alone_is_checked_to_its_last_bit() -> None:
