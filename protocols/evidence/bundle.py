@@ -7,6 +7,7 @@ decide whether any of it is true (`verify`).
     root.cbor-seq                      the root key's chain: enrolments, plans, revocations
     proofs/<kid>/<sequence>.tlog-proof inclusion of that record (c2sp.org/tlog-proof), all at the bundle's checkpoint
     checkpoint                         the log's signed note
+    checkpoints/<size>.dated           an older one with its witnesses' times (`dated`)
     report.json                        canonical JSON of `Outcome.to_data()`
     raw/<line>/<UTC day>.raw           raw samples of an audit, where there are any; no verdict rests on them
     report.pdf, report.xlsx            views, never evidence
@@ -42,6 +43,7 @@ FORMAT: Final = "linetally-bundle/1"
 
 MAX_FILES: Final = 100_000
 _RECORDS_NAME: Final = re.compile(r"records/([0-9a-f]{16})\.cbor-seq")
+_DATED_NAME: Final = re.compile(r"checkpoints/([1-9][0-9]{0,18})\.dated")
 _PROOF_NAME: Final = re.compile(r"proofs/([0-9a-f]{16})/(0|[1-9][0-9]{0,18})\.tlog-proof")
 RAW_NAME: Final = re.compile(r"raw/[A-Za-z0-9_-]{1,64}/[0-9]{4}-[0-9]{2}-[0-9]{2}\.raw")
 # Half a year of ten lines is some 200 MB; a proof has at most 63 hashes and a note.
@@ -72,6 +74,7 @@ class BundleParts:
 
     `chains`: each gateway key's records in order of sequence. `root_records`: the root key's, from sequence 0.
     `proofs`: tlog-proofs by (kid, sequence), each at `checkpoint`. `report`: `Outcome.to_data()`.
+    `dated`: dated checkpoints (`dated.format`) by size.
     `views`: "report.pdf" and "report.xlsx", where there are any. `raw`: what the hub holds of raw samples, by name.
     """
 
@@ -82,6 +85,7 @@ class BundleParts:
     report: Mapping[str, Any]
     views: Mapping[str, bytes] = field(default_factory=dict)
     raw: Mapping[str, Iterable[bytes]] = field(default_factory=dict)
+    dated: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def report_bytes(data: Mapping[str, Any]) -> bytes:
@@ -98,6 +102,10 @@ def proof_file(kid: Kid, sequence: int) -> str:
     return f"proofs/{kid.hex()}/{sequence}.tlog-proof"
 
 
+def dated_file(size: int) -> str:
+    return f"checkpoints/{size}.dated"
+
+
 def write(parts: BundleParts, file: BinaryIO) -> None:
     """Write the bundle. The same parts give the same bytes; records are streamed."""
     contents: dict[str, Iterable[bytes]] = {
@@ -108,6 +116,7 @@ def write(parts: BundleParts, file: BinaryIO) -> None:
     }
     contents |= {records_file(kid): records for kid, records in parts.chains.items()}
     contents |= {proof_file(kid, sequence): [data] for (kid, sequence), data in parts.proofs.items()}
+    contents |= {dated_file(size): [data] for size, data in parts.dated.items()}
     contents |= {name: [data] for name, data in parts.views.items()}
     contents |= parts.raw
     for name in contents:
@@ -174,6 +183,10 @@ class Bundle:
         """Which records of a key have a proof."""
         matches = map(_PROOF_NAME.fullmatch, self.members)
         return frozenset(int(match[2]) for match in matches if match and match[1] == kid.hex())
+
+    def dated_files(self) -> list[str]:
+        """The dated checkpoints."""
+        return sorted(name for name in self.members if _DATED_NAME.fullmatch(name))
 
     def records(self, name: str) -> Iterator[tuple[int, bytes]]:
         """(offset in the file `name`, COSE_Sign1 bytes) of each record, in order.
@@ -327,7 +340,7 @@ def _limit(name: str) -> int:
         return _MAX_RECORDS
     if name in (REPORT_FILE, MANIFEST_FILE):
         return _MAX_REPORT
-    if name in (CHECKPOINT_FILE, README_FILE) or _PROOF_NAME.fullmatch(name):
+    if name in (CHECKPOINT_FILE, README_FILE) or _PROOF_NAME.fullmatch(name) or _DATED_NAME.fullmatch(name):
         return _MAX_SMALL
     if name in VIEWS:
         return _MAX_VIEW

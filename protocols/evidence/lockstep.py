@@ -17,6 +17,7 @@ from protocols.evidence.fields import MAX_INT
 
 U8 = NDArray[np.uint8]
 I64 = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 PADDING: Final = 1_024
 """Zero bytes after the last message, so that a step too far stays inside."""
@@ -91,11 +92,11 @@ class Walk:
     def of(cls, data: U8, at: I64, end: I64) -> Walk:
         return cls(data, at, end, _STEP[data])
 
-    def part(self, which: NDArray[np.bool_] | I64) -> Walk:
+    def part(self, which: Flags | I64) -> Walk:
         """The same for some of the messages; `join` brings them back."""
         return Walk(self.data, self.at[which], self.end[which], self.steps)
 
-    def join(self, part: Walk, which: NDArray[np.bool_] | I64) -> None:
+    def join(self, part: Walk, which: Flags | I64) -> None:
         self.at[which] = part.at
 
     def expect(self, what: bytes) -> None:
@@ -121,7 +122,7 @@ class Walk:
         demand(values.size == 0 or (values.min() >= low and values.max() <= high))
         return values
 
-    def optional_integer(self, low: int = 0, high: int = MAX_INT) -> tuple[I64, NDArray[np.bool_]]:
+    def optional_integer(self, low: int = 0, high: int = MAX_INT) -> tuple[I64, Flags]:
         """(values, which of them are there): null stands for none, and reads as 0."""
         there = self.present()
         values = np.zeros(len(self.at), np.int64)
@@ -130,9 +131,9 @@ class Walk:
         self.join(part, there)
         return values, there
 
-    def present(self) -> NDArray[np.bool_]:
+    def present(self) -> Flags:
         """Which messages have something other than null next; null is stepped over."""
-        there: NDArray[np.bool_] = self.data[self.at] != _NULL
+        there: Flags = self.data[self.at] != _NULL
         self.at = self.at + ~there
         return there
 

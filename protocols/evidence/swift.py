@@ -14,17 +14,18 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, cast
 
 import numpy as np
 
 from protocols.errors import Malformed, Refused, Unverified
 from protocols.evidence import canonical, cose
 from protocols.evidence.chain import ChainState
+from protocols.evidence.clockwatch import ClockRow
 from protocols.evidence.examination import At, Entry, Failed
-from protocols.evidence.fields import MAX_TIME_MS, as_text
+from protocols.evidence.fields import MAX_TIME_MS
 from protocols.evidence.keys import SIGNATURE_LENGTH, verify_signature
-from protocols.evidence.lockstep import PADDING, Unusual, Walk, demand
+from protocols.evidence.lockstep import I64, PADDING, Flags, Unusual, Walk, demand
 from protocols.evidence.record import (
     BOOT_ID_LENGTH,
     CONTENT_TYPE,
@@ -84,7 +85,7 @@ class _Batch:
         self.state = state
         self.entries = entries
         self.texts = texts
-        self.trial = replace(hearing)
+        self.trial = replace(hearing, clock=hearing.clock.copy())
         self.raws = [entry.raw for entry in entries]
         gateway = hearing.gateway
         protected = cose.protected_header(hearing.kid, gateway.gateway_id, state.subject, CONTENT_TYPE)
@@ -137,13 +138,12 @@ class _Batch:
         previous = walk.bytes_at(walk.skip(_HASH_LENGTH), _HASH_LENGTH)
         self._follow(previous.tobytes())
         walk.expect(b"\x05\x50")
-        walk.skip(BOOT_ID_LENGTH)
+        boots = walk.bytes_at(walk.skip(BOOT_ID_LENGTH), BOOT_ID_LENGTH)
         walk.expect(b"\x06\x82")
         start_ms, end_ms = walk.integer(high=MAX_TIME_MS), walk.integer(high=MAX_TIME_MS)
         demand(np.all(start_ms <= end_ms))
-        self._clock(walk)
+        clocks = self._clock(walk)
         walk.expect(b"\x08")
-        self._places(types, start_ms.tolist(), end_ms.tolist())
         kinds = np.array([_NUMBER[each] for each in types if each is not None])
         beats = np.flatnonzero(kinds == _NUMBER[RecordType.HEARTBEAT])
         part = walk.part(beats)
@@ -156,9 +156,19 @@ class _Batch:
         for line in lines:
             line.record = measured[line.record]
         plain = np.sort(np.concatenate((beats, measured)))
-        self._seen(walk.part(plain))
+        seen: list[int | None] = [None] * len(types)
+        for i, size in zip(plain.tolist(), self._seen(walk.part(plain)), strict=True):
+            seen[i] = size
         # What is told aside is rare: it is read as an object, which checks all of it again.
-        self.asides = [SignedRecord(self.raws[i]) for i in sorted({*range(len(kinds))} - {*plain.tolist()})]
+        for i in sorted({*range(len(types))} - {*plain.tolist()}):
+            record = SignedRecord(self.raws[i])
+            self.asides.append(record)
+            seen[i] = None if record.record.checkpoint_seen is None else record.record.checkpoint_seen.size
+        rows = zip(
+            self.sequences.tolist(), types, [row.tobytes() for row in boots], start_ms.tolist(), end_ms.tolist(),
+            *clocks, seen, strict=True,
+        )  # fmt: skip
+        self._places([ClockRow(*cast(Any, row)) for row in rows])
         self._lines(lines)
 
     def _follow(self, previous: bytes) -> None:
@@ -167,38 +177,42 @@ class _Batch:
         demand(np.array_equal(self.sequences, np.arange(len(self.raws)) + state.next_sequence))
         demand(previous == b"".join([state.head, *self.hashes[:-1]]))
 
-    def _clock(self, walk: Walk) -> None:
+    def _clock(self, walk: Walk) -> list[Sequence[object]]:
+        """The columns of `ClockRow` from the uptime to the age."""
         walk.expect(b"\x07\x86")
         boot_start_ms, boot_end_ms = walk.integer(), walk.integer()
         demand(np.all(boot_start_ms <= boot_end_ms))
-        self.sources = {self.texts.text(self.texts.number(source)) for source in set(walk.texts())}
-        for source in self.sources:
-            as_text(source, "clock: source", empty=False)
+        sources = [self.texts.text(number) for number in self.texts.numbers(walk.texts())]
+        self.sources = set(sources)
+        demand("" not in self.sources)
         walk.optional_integer(-MAX_OFFSET_MS, MAX_OFFSET_MS)
-        walk.optional_integer()
-        walk.optional_integer()
+        error_ms, age_ms = _optional(walk), _optional(walk)
+        return [boot_start_ms.tolist(), boot_end_ms.tolist(), sources, error_ms, age_ms]
 
-    def _seen(self, walk: Walk) -> None:
+    def _seen(self, walk: Walk) -> list[int | None]:
+        """The size of the checkpoint that each record names."""
         walk.expect(b"\x09")
         there = walk.present()
+        sizes = np.zeros(len(there), np.int64)
         part = walk.part(there)
         part.expect(b"\x82")
-        part.integer()
+        sizes[there] = part.integer()
         part.expect(b"\x58\x20")
         part.skip(_HASH_LENGTH)
         walk.join(part, there)
         walk.ended()
+        return _where(sizes, there)
 
-    def _places(self, types: Sequence[RecordType | None], start_ms: list[int], end_ms: list[int]) -> None:
-        """Proofs, days and the reporting period's beginning, record after record."""
+    def _places(self, rows: Sequence[ClockRow]) -> None:
+        """Proofs, days, clocks and the reporting period's beginning, record after record."""
         testimony, trial = self.testimony, self.trial
-        for i, sequence in enumerate(self.sequences.tolist()):
-            trial.index = testimony.log_index(trial, sequence, self.raws[i])
-            kind = types[i]
-            if not trial.begun and kind is not None and testimony.is_reporting(kind, end_ms[i]):
+        for raw, row in zip(self.raws, rows, strict=True):
+            trial.index = testimony.log_index(trial, row.sequence, raw)
+            if not trial.begun and testimony.is_reporting(row.type, row.end_ms):
                 self.reporting.append(testimony.after_the_plan(trial.index))
                 trial.begun = True
-            testimony.pass_day(trial, start_ms[i])
+            trial.clock.add(row, trial.index)
+            testimony.pass_day(trial, row.start_ms)
 
     def _lines(self, lines: Sequence[Rows]) -> None:
         """May the gateway speak of each line, under that configuration, at that time?"""
@@ -232,8 +246,16 @@ class _Batch:
         hearing.places.offsets.extend(entry.offset for entry in self.entries)
         hearing.state = replace(self.state, next_sequence=next_sequence, head=self.hashes[-1])
         hearing.at = At(Step.INCLUSION, last.file, last.number, next_sequence - 1, last.offset)
-        hearing.begun, hearing.day = trial.begun, trial.day
+        hearing.begun, hearing.day, hearing.clock = trial.begun, trial.day, trial.clock
         hearing.proven_day, hearing.index, hearing.last_index = trial.proven_day, trial.index, trial.last_index
+
+
+def _optional(walk: Walk) -> list[int | None]:
+    return _where(*walk.optional_integer())
+
+
+def _where(values: I64, there: Flags) -> list[int | None]:
+    return [value if is_there else None for value, is_there in zip(values.tolist(), there.tolist(), strict=True)]
 
 
 _TYPES: Final = {

@@ -11,13 +11,12 @@ from functools import lru_cache
 from typing import Final, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protocols.errors import Malformed
 from protocols.evidence.continuity import LineTime
 from protocols.evidence.fields import MAX_TIME_MS, as_id, as_text
 from protocols.evidence.late import Places
-from protocols.evidence.lockstep import I64, Unusual, Walk, demand
+from protocols.evidence.lockstep import I64, Flags, Unusual, Walk, demand
 from protocols.evidence.statement import HASH_LENGTH, KINDS, MAY_BE_NEGATIVE, ROW_HEAD, ROW_INTS
 from protocols.measurement.account import ACCOUNT_FIELDS, CATEGORIES, Category
 from protocols.measurement.plan import Plan
@@ -30,8 +29,6 @@ _TOTAL, _GOOD, _REJECT, _PLANNED, _ESTIMATED = (
 )
 _UNKNOWN: Final = ROW_HEAD + Category.UNKNOWN
 _NEVER_NEGATIVE: Final = [i for i in range(ROW_INTS) if i not in MAY_BE_NEGATIVE]
-Flags = NDArray[np.bool_]
-
 _TEXTS_KEPT: Final = 1 << 16
 _SPACE: Final = 1 << 20
 """More than one statement can have texts."""

@@ -17,8 +17,10 @@ from protocols.errors import Refused, Unverified
 from protocols.evidence import bundle as bundles
 from protocols.evidence.authority import Gateway, RegisteredPlan
 from protocols.evidence.chain import ChainState, is_beginning
+from protocols.evidence.clockwatch import ClockFound, ClockRow, ClockWatch
 from protocols.evidence.continuity import LineTime
 from protocols.evidence.cose import Kid
+from protocols.evidence.dated import Calendar
 from protocols.evidence.examination import At, Entry, Examination, Failed
 from protocols.evidence.keys import load_public_key
 from protocols.evidence.late import Places
@@ -56,6 +58,7 @@ class Hearing:
     proven: frozenset[int]
     places: Places
     at: At
+    clock: ClockWatch
     state: ChainState | None = None
     begun: bool = False  # the reporting period
     day: int | None = None
@@ -82,12 +85,14 @@ class Testimony:
     registered: RegisteredPlan
     examination: Examination
     swift: Swift | None = None
+    calendar: Calendar = field(default_factory=Calendar)
     times: dict[str, LineTime] = field(init=False)
     configurations: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     clock_sources: set[str] = field(default_factory=set)
     reporting_indices: list[int] = field(default_factory=list)
     late_starts: dict[str, int] = field(default_factory=dict)  # file to first sequence, where it is not 0
     record_count: int = 0
+    clocks: ClockFound = field(default_factory=ClockFound)
     _late: list[tuple[Amendment, Source]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -117,7 +122,9 @@ class Testimony:
         file, bundle = bundles.records_file(kid), self.examination.bundle
         proven, public_key = bundle.proof_sequences(kid), load_public_key(gateway.public_key)
         places = Places(kid, lambda offset: bundle.record_at(file, offset))
-        hearing = Hearing(file, kid, gateway, public_key, proven, places, At(Step.INCLUSION, file))
+        hearing = Hearing(
+            file, kid, gateway, public_key, proven, places, At(Step.INCLUSION, file), ClockWatch(self.calendar)
+        )
         for batch in self._batches(file):
             first = 0
             if hearing.state is None:
@@ -134,6 +141,7 @@ class Testimony:
         for amendment, source in self._late:
             self.times[amendment.line_id].revisions.amend(amendment, source)
         self._late.clear()
+        self.clocks += hearing.clock.found
 
     def _batches(self, file: str) -> Iterator[list[Entry]]:
         """The file's records, some at a time. Raises Failed, after all that came before."""
@@ -187,6 +195,8 @@ class Testimony:
                 at.step = Step.PLAN
                 self.reporting_indices.append(self.after_the_plan(hearing.index))
                 hearing.begun = True
+            at.step = Step.CLOCK
+            hearing.clock.add(_clock_row(record), hearing.index)
         self.pass_day(hearing, record.record.start_ms)
         self.record_count += 1
 
@@ -265,6 +275,23 @@ class Testimony:
         if index <= planned:
             raise Unverified(f"the reporting period's first record is entry {index}, the plan only entry {planned}")
         return index
+
+
+def _clock_row(signed: SignedRecord) -> ClockRow:
+    record, clock, seen = signed.record, signed.record.clock, signed.record.checkpoint_seen
+    return ClockRow(
+        record.sequence,
+        record.type,
+        record.boot_id,
+        record.start_ms,
+        record.end_ms,
+        clock.boot_start_ms,
+        clock.boot_end_ms,
+        clock.source,
+        clock.error_ms,
+        clock.age_ms,
+        None if seen is None else seen.size,
+    )
 
 
 def check_line(gateway: Gateway, line_id: str) -> None:

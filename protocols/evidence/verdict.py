@@ -6,7 +6,7 @@ Decides the form only; `verify` finds it, and `hub.verify` shows it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -22,6 +22,7 @@ class Step(StrEnum):
     INCLUSION = "Are the records in the log?"
     CONFIGURATION = "Was every window measured under a configuration that is in the log?"
     TIME = "Is no stretch of time counted twice?"
+    CLOCK = "Do the records' times agree with the log's and its witnesses'?"
     PLAN = "Was the plan in the log before the reporting period began?"
     FIGURES = "Do the report's figures follow from the records, to the last integer?"
     MANIFEST = "Is every file as it was when the bundle was written?"
@@ -105,6 +106,20 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockVerdict:
+    """What bounds the gateways' clocks. `flags`: the first of `flag_count`, whole sentences.
+
+    `bounded`: proven records that others can date from both sides; `widest_ms`: the worst of these, None without any.
+    """
+
+    dated_checkpoints: int
+    bounded: int
+    widest_ms: int | None
+    flag_count: int
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """`ok`: every check passed. `figures`: `Outcome.to_data()`, computed here from the records; None if not reached.
 
@@ -122,6 +137,8 @@ class Verdict:
     records: int
     log_origin: str
     log_size: int
+    log_root: bytes = b""
+    clock: ClockVerdict | None = None
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -166,5 +183,6 @@ class Verdict:
             "figures": self.figures,
             "plan": self.plan,
             "records": self.records,
-            "log": {"origin": self.log_origin, "size": self.log_size},
+            "log": {"origin": self.log_origin, "size": self.log_size, "root": self.log_root.hex()},
+            "clock": None if self.clock is None else asdict(self.clock),
         }

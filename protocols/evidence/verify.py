@@ -16,16 +16,18 @@ from typing import Any, BinaryIO
 
 from protocols.errors import Malformed, Refused, Unverified
 from protocols.evidence import bundle as bundles
+from protocols.evidence import dated
 from protocols.evidence.authority import Authority, RegisteredPlan, read_authority
 from protocols.evidence.bundle import CHECKPOINT_FILE, REPORT_FILE, ROOT_FILE, Bundle
 from protocols.evidence.chain import ChainState, is_beginning
 from protocols.evidence.cose import Kid, key_id
+from protocols.evidence.dated import Calendar
 from protocols.evidence.examination import At, Examination, Failed, Progress
 from protocols.evidence.keys import load_public_key
 from protocols.evidence.policy import Trust
 from protocols.evidence.record import ROOT_TYPES, SignedRecord
 from protocols.evidence.testimony import Swift, Testimony
-from protocols.evidence.verdict import Check, Failure, Result, Step, Verdict
+from protocols.evidence.verdict import Check, ClockVerdict, Failure, Result, Step, Verdict
 from protocols.measurement.revisions import Included
 
 
@@ -73,13 +75,26 @@ class _Verification:
         self.words[Step.LOG] = f"{checkpoint.origin}, {_count(checkpoint.size, 'entry', 'entries')}"
         self.examination = Examination(bundle, checkpoint, note, self.progress)
         authority = self._root_chain(self.examination)
-        self.testimony = Testimony(self._registered_plan(bundle, authority), self.examination, self.swift)
+        self.testimony = Testimony(
+            self._registered_plan(bundle, authority), self.examination, self.swift, self._dated(self.examination)
+        )
         self._gateway_chains(self.examination, self.testimony, authority)
         self._figures(bundle, self.testimony)
         with At(Step.MANIFEST):
             if changed := bundle.changed_files():
                 raise Unverified(f"changed since the bundle was written: {', '.join(changed[:5])}")
         self.words[Step.MANIFEST] = "against accidents; the checks above are against forgers"
+
+    def _dated(self, examination: Examination) -> Calendar:
+        """The dated checkpoints: what the witnesses say of time."""
+        found = []
+        for name in examination.bundle.dated_files():
+            with At(Step.LOG, name):
+                data = examination.bundle.read(name)
+                found.append(dated.open(data, self.trust.policy, examination.checkpoint))
+                if name != bundles.dated_file(found[-1].size):
+                    raise Malformed(f"it is a checkpoint of {found[-1].size} entries")
+        return Calendar(found)
 
     def _root_chain(self, examination: Examination) -> Authority:
         keys = {key_id(key.public): key for key in self.trust.root_keys}
@@ -144,15 +159,26 @@ class _Verification:
             Step.INCLUSION: "one a day and the last are proven, the chain ties the rest to them",
             Step.CONFIGURATION: _count(len(testimony.configurations), "configuration"),
             Step.TIME: "gaps are listed below",
+            Step.CLOCK: self._clock_words(testimony),
             Step.PLAN: f"the plan is entry {planned:,}; {first}",
         }
         self._note_clocks(testimony)
+
+    def _clock_words(self, testimony: Testimony) -> str:
+        if not len(testimony.calendar):
+            return "no dated checkpoints in the bundle: the times are the gateways' own"
+        widest = testimony.clocks.widest_ms
+        bounded = "" if widest is None else f", at most {widest / 3_600_000:.1f} h apart"
+        return f"{_count(len(testimony.calendar), 'dated checkpoint')}{bounded}"
 
     def _note_clocks(self, testimony: Testimony) -> None:
         if "simulated" in testimony.clock_sources:
             self.notes.append("The clock was simulated: these records are a demonstration, not a real line's time.")
         if "none" in testimony.clock_sources:
             self.notes.append("Some records were made while the gateway's clock was not synchronized.")
+        self.notes += testimony.clocks.flags
+        if (more := testimony.clocks.flag_count - len(testimony.clocks.flags)) > 0:
+            self.notes.append(f"{_count(more, 'more flag')} of the same kind about clocks.")
         for file, sequence in testimony.late_starts.items():
             self.notes.append(f"{file} begins with sequence {sequence}: earlier records are not in the bundle.")
 
@@ -197,7 +223,14 @@ class _Verification:
             records=0 if testimony is None else testimony.record_count,
             log_origin="" if examination is None else examination.checkpoint.origin,
             log_size=0 if examination is None else examination.checkpoint.size,
+            log_root=b"" if examination is None else examination.checkpoint.root,
+            clock=None if testimony is None else _clock(testimony),
         )
+
+
+def _clock(testimony: Testimony) -> ClockVerdict:
+    found = testimony.clocks
+    return ClockVerdict(len(testimony.calendar), found.bounded, found.widest_ms, found.flag_count, tuple(found.flags))
 
 
 def _first_start(bundle: Bundle, kid: Kid) -> tuple[int, Kid]:
