@@ -68,7 +68,7 @@ async def run(configuration: AgentConfiguration) -> int:
         late = LateCounts(spool, [line.line_id for line in configuration.lines])
         await until_stopped(
             stop,
-            *((f"source {line.settings.line_id}", _source(line, clock, links)) for line in lines),
+            *((f"source {line.settings.line_id}", _source(configuration, line, clock, links)) for line in lines),
             ("measure", _measure(lines, recorder, publisher, clock, late)),
             ("live", _send_live(lines, publisher, clock)),
             ("publish", publisher.run()),
@@ -152,7 +152,7 @@ async def open_clock(configuration: AgentConfiguration, stop: asyncio.Event) -> 
     return clock
 
 
-async def _source(line: Line, clock: Clock, links: dict[ModbusLink, Link]) -> None:
+async def _source(configuration: AgentConfiguration, line: Line, clock: Clock, links: dict[ModbusLink, Link]) -> None:
     """Reads one line. The protocol's library is imported only here, so a gateway loads what it uses."""
     settings = line.settings
     source = settings.source
@@ -161,7 +161,8 @@ async def _source(line: Line, clock: Clock, links: dict[ModbusLink, Link]) -> No
         from agent.sources.opcua import OpcuaReader
 
         tags = [tag for tag in settings.tags if isinstance(tag, OpcuaTag)]
-        await OpcuaReader(source, tags, settings.product_codes, line, staleness_s / 3).run()
+        folder, gateway_id = configuration.state_folder, configuration.gateway_id
+        await OpcuaReader(source, tags, settings.product_codes, line, staleness_s / 3, folder, gateway_id).run()
     elif isinstance(source, ModbusSource):
         from agent.sources.modbus import ModbusReader
 

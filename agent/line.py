@@ -28,6 +28,8 @@ class LineInput(Protocol):
 
     log: logging.LoggerAdapter[logging.Logger]
 
+    def now_ms(self) -> int: ...
+
     def put(self, column: int, value: int | None, source_ms: int | None) -> None: ...
 
     def begin(self) -> None: ...
@@ -59,6 +61,7 @@ class Line:
         configuration = settings.configuration
         self._image = Image((tag.column for tag in settings.tags), configuration.staleness_ms // 3, meter.floor_ms)
         self._connected_ms = 0
+        self._unknown_ms: dict[int, int] = {}  # of a column without a good value: since when
         self._clock_doubted = False
         self._late_said = 0
 
@@ -70,6 +73,11 @@ class Line:
     def begin(self) -> None:
         """The source begins anew: values that it reports with older times hold from now on."""
         self._connected_ms = self._clock.now_ms()
+        self._unknown_ms = {tag.column: self._connected_ms for tag in self.settings.tags}
+
+    def now_ms(self) -> int:
+        """The clock that everything here is measured by."""
+        return self._clock.now_ms()
 
     def connected(self, words: str) -> None:
         """The source reads."""
@@ -80,12 +88,18 @@ class Line:
         """A fresh value; None when its quality is bad or it is no usable number. `source_ms`: the PLC's time."""
         now = self._clock.now_ms()
         time_ms = now if source_ms is None else source_ms
-        if time_ms < self._connected_ms:
-            time_ms = self._connected_ms  # the value changed before we came: it is known from the connection on
-        elif abs(time_ms - now) > self._tolerance_ms:
-            self._doubt(time_ms - now)
-            time_ms = now
         good = value is not None and -_I64 <= value < _I64
+        unknown_ms = self._unknown_ms.pop(column, None)
+        if unknown_ms is not None:
+            time_ms = max(time_ms, unknown_ms)  # it changed before we came: it is known from then on
+        elif 0 < self._connected_ms - time_ms <= self._tolerance_ms:
+            time_ms = self._connected_ms  # its clock is a little behind
+        if abs(time_ms - now) > self._tolerance_ms:
+            if unknown_ms is None or time_ms > now:
+                self._doubt(time_ms - now)
+            time_ms = now
+        if not good:
+            self._unknown_ms[column] = time_ms
         self._image.put(time_ms, column, value if good and value is not None else 0, good)
 
     def alive(self, age_ms: float = 0.0) -> None:

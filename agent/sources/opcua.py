@@ -1,270 +1,177 @@
-"""OPC UA: one subscription per line, made anew after every loss.
+"""OPC UA: one line's connection to its server, made anew after every loss.
 
-Decides how a line's tags are found, subscribed and watched. A new client for each attempt, under one outer deadline;
-node ids are resolved from namespace URI and browse path at each connect; the flow of publish responses is watched,
-not the socket; a bad node is set aside and tried again while the rest goes on. Only browse, read and subscribe are
-ever called.
+Decides when a connection is made, watched and given up. A new client for each attempt, under one outer deadline;
+namespaces, limits and node ids are found out at each connect; the flow of values is watched, not the socket; a bad tag
+is set aside and tried again while the others go on. Nothing is ever written: see `opcua_client`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import math
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from asyncua import ua
-from asyncua.client.client import Client
-from asyncua.common.node import Node
-from asyncua.common.subscription import Subscription
-from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from asyncua.ua.object_ids import ObjectIds
 
 from agent.backoff import Backoff
-from agent.config_line import OpcuaSource
-from agent.config_opcua import OpcuaTag
+from agent.certificates import Identity, load_or_make_identity
+from agent.config_opcua import OpcuaSource, OpcuaTag
 from agent.line import LineInput
+from agent.sources.opcua_client import LINK_ERRORS, ReadOnlyClient, asked
+from agent.sources.opcua_flow import Flow, FlowLost, Polling
+from agent.sources.opcua_items import Item, Items, unix_ms
+from agent.sources.opcua_nodes import Batches, Limits, own, read_limits, read_namespaces, read_values, resolve
+from agent.sources.opcua_security import NotSecure, secured_client, warn
+from agent.sources.opcua_subscription import Subscription
+from agent.sources.opcua_words import link_words
+from agent.trust import TrustStore, Untrusted
 from protocols.errors import ConfigurationError
-from protocols.plc.roles import SPEED_SCALE, SignalRole
 
-CONNECT_S: Final = 20.0
-"""The outer deadline of one attempt, from the socket to the first subscription."""
-REQUEST_S: Final = 5.0
+CONNECT_S: Final = 30.0
+"""The outer deadline of one attempt, from the socket to the last tag."""
 QUARANTINE_S: Final = 30.0
-LOOK_S: Final = 0.2
-LEAST_SILENCE_S: Final = 5.0
-"""A flow is never called dead sooner."""
-_OVERFLOW: Final = 0x480  # Part 4, 7.39.1: InfoType DataValue with the Overflow bit
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# What asyncua raises when a peer misbehaves; anything else is our mistake and must be seen.
-LINK_ERRORS: Final = (OSError, TimeoutError, asyncio.TimeoutError, UaError)
-
-
-class FlowLost(Exception):
-    """The connection ended, or the server has gone silent."""
+"""How often tags that are set aside are tried again."""
+AUDIT_S: Final = 30.0
+"""How often all tags of a subscription are read, to find one that changed without a word."""
+CLOCK_S: Final = 60.0
+_LIVED_S: Final = 10.0
+"""A connection that lived so long was a good one: the next loss is waited for shortly again."""
 
 
 class OpcuaReader:
-    """Reads one line until it is cancelled. `keep_alive_s`: how often (real s) the server must say that it lives."""
+    """Reads one line until it is cancelled. `keep_alive_s`: how often (real s) the server must say that it lives.
+
+    `state_folder` and `gateway_id`: where the gateway's own certificate and the trusted ones are.
+    """
 
     def __init__(
-        self,
-        source: OpcuaSource,
-        tags: Sequence[OpcuaTag],
-        product_codes: dict[str, int],
-        line: LineInput,
-        keep_alive_s: float,
-    ) -> None:
+        self, source: OpcuaSource, tags: Sequence[OpcuaTag], product_codes: dict[str, int], line: LineInput,
+        keep_alive_s: float, state_folder: Path, gateway_id: str,
+    ) -> None:  # fmt: skip
         self._source = source
-        self._tags = tags
-        self._product_codes = product_codes
         self._line = line
-        interval_s = source.publishing_interval_ms / 1000
-        self._keep_alive_count = max(1, int(keep_alive_s / interval_s))
-        self._silence_s = max(LEAST_SILENCE_S, 4 * self._keep_alive_count * interval_s)
-        self._said: set[tuple[SignalRole, str]] = set()
-        self._nodes: dict[ua.NodeId, OpcuaTag] = {}
-        self._ended: str | None = None
+        self._keep_alive_s = keep_alive_s
+        self._state_folder = state_folder
+        self._gateway_id = gateway_id
+        self._items = Items(tags, product_codes, line)
+        self._namespaces: list[str] = []
+        self._clock: tuple[int, int] | None = None
+        self._connects = 0
 
     async def run(self) -> None:
         """Connects, reads, and begins again; never gives up."""
         logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # its errors are said by us, once and in plain words
+        warn(self._source, self._line.log)
         backoff = Backoff()
+        where = self._source.endpoint
         while True:
             try:
-                await self._session(backoff)
+                await self._connection(backoff)
             except LINK_ERRORS as error:
-                self._line.lost(f"no connection to {self._source.endpoint}: {link_words(error)}")
+                self._line.lost(f"no connection to {where}: {link_words(error)}")
+            except (NotSecure, Untrusted, ConfigurationError) as error:
+                self._line.lost(f"no connection to {where}: {error}")
             except FlowLost as error:
                 self._line.lost(f"{error}; connecting again")
             await asyncio.sleep(backoff.next_s())
 
-    async def _session(self, backoff: Backoff) -> None:
-        client = Client(self._source.endpoint, timeout=REQUEST_S, watchdog_intervall=2.0)
-        client.session_timeout = 60_000
-        if self._source.username is not None:
-            client.set_user(self._source.username)
-            client.set_password(read_password(self._source.password_file))
-        self._nodes.clear()
-        self._ended = None
+    def report(self) -> dict[str, Any]:
+        """For `status`: how it is connected, the server's clock less this gateway's, and each tag."""
+        offset_ms, uncertain_ms = self._clock or (None, None)
+        return {
+            "endpoint": self._source.endpoint, "security": f"{self._source.policy} {self._source.mode}",
+            "connects": self._connects, "gaps": self._items.gaps,
+            "clock_offset_ms": offset_ms, "clock_uncertain_ms": uncertain_ms, "tags": self._items.report(),
+        }  # fmt: skip
+
+    async def _connection(self, backoff: Backoff) -> None:
+        client: ReadOnlyClient | None = None
+        self._items.begin()
         try:
             async with asyncio.timeout(CONNECT_S):
-                await client.connect()
+                client = await secured_client(self._source, self._identity(), TrustStore(self._state_folder))
+                await asked(client.connect())
                 self._line.begin()
-                subscription = await self._subscribe(client)
-                waiting = await self._add(client, subscription, self._tags)
-                found = len(self._tags) - len(waiting)
-                self._line.connected(f"connected to {self._source.endpoint}, {found} of {len(self._tags)} tags")
-            await self._watch(client, subscription, waiting, backoff)
+                limits = await read_limits(client)
+                self._namespaces = await read_namespaces(client.uaclient.session)
+                await self._read_clock(client)
+                flow = self._flow(client, limits)
+                await flow.start()
+                await self._add(client, limits, flow)
+                found = len(self._items.live)
+                self._connects += 1
+                self._line.connected(f"connected to {self._source.endpoint}, {found} of {len(self._items.all)} tags")
+            await self._watch(client, limits, flow, backoff)
         finally:
-            await _close(client)
+            if client is not None:
+                await client.end()
 
-    async def _subscribe(self, client: Client) -> Subscription:
-        # Not client.create_subscription: when a server revises the interval it asks for a keep-alive of its own
-        # choosing, some 45 s, and a dead flow would go unseen.
-        parameters = ua.CreateSubscriptionParameters()
-        parameters.RequestedPublishingInterval = self._source.publishing_interval_ms
-        parameters.RequestedMaxKeepAliveCount = self._keep_alive_count
-        parameters.RequestedLifetimeCount = max(3 * self._keep_alive_count, 100)
-        parameters.MaxNotificationsPerPublish = 10_000
-        parameters.PublishingEnabled = True
-        subscription = Subscription(client.uaclient.session, parameters, self)
-        result = await subscription.init()
-        interval_s = result.RevisedPublishingInterval / 1000
-        self._silence_s = max(LEAST_SILENCE_S, 4 * result.RevisedMaxKeepAliveCount * interval_s)
-        return subscription
+    def _identity(self) -> Identity | None:
+        # Without a certificate in use none is made: a key takes a small gateway a second.
+        if self._source.policy == "None":
+            return None
+        return load_or_make_identity(self._state_folder, self._gateway_id)
 
-    async def _add(self, client: Client, subscription: Subscription, tags: Sequence[OpcuaTag]) -> list[OpcuaTag]:
-        """Subscribes tags; gives those that the server does not have, or refuses."""
-        bad: list[OpcuaTag] = []
-        for tag in tags:
-            try:
-                node = await resolve(client, tag)
-                self._nodes[node.nodeid] = tag
-                outcome = await subscription.subscribe_data_change(
-                    [node],
-                    queuesize=self._source.queue_size,
-                    sampling_interval=ua.Duration(self._source.sampling_interval_ms),
-                )
-                if isinstance(outcome[0], ua.StatusCode):
-                    raise LookupError(outcome[0].name)  # noqa: TRY004 - the server's answer, not a type
-            except (UaStatusCodeError, LookupError) as error:
-                bad.append(tag)
-                self._line.put(tag.column, None, None)
-                self._say(tag.role, f"the tag {tag.words} cannot be read ({link_words(error)}); trying again later")
-        return bad
+    def _flow(self, client: ReadOnlyClient, limits: Limits) -> Flow:
+        session = client.uaclient.session
+        if self._source.poll:
+            return Polling(session, self._source, limits, self._items, self._line, self._namespaces)
+        return Subscription(
+            session, self._source, limits, self._items, self._line, self._namespaces, self._keep_alive_s
+        )
 
-    async def _watch(
-        self, client: Client, subscription: Subscription, waiting: list[OpcuaTag], backoff: Backoff
-    ) -> None:
-        began = time.monotonic()
-        heard = subscription.last_publish_at or began
-        again = began + QUARANTINE_S
+    async def _add(self, client: ReadOnlyClient, limits: Limits, flow: Flow) -> None:
+        """Finds the tags that are set aside on this server, and lets them flow."""
+        waiting = self._items.waiting
+        places = await resolve(client.uaclient.session, limits, self._namespaces, [item.tag for item in waiting])
+        ready: list[Item] = []
+        for item, place in zip(waiting, places, strict=True):
+            if isinstance(place, str):
+                self._items.refuse(item, place)
+            else:
+                item.node = place
+                ready.append(item)
+        if ready:
+            await flow.add(ready)
+
+    async def _watch(self, client: ReadOnlyClient, limits: Limits, flow: Flow, backoff: Backoff) -> None:
+        began_s = time.monotonic()
+        again_s, audit_s, clock_s = began_s + QUARANTINE_S, began_s + AUDIT_S, began_s + CLOCK_S
         while True:
-            await asyncio.sleep(LOOK_S)
-            now = time.monotonic()
-            if self._ended is not None:
-                raise FlowLost(self._ended)
+            await asyncio.sleep(flow.pause_s())
             if client.state.name not in ("CONNECTED", "RECONNECTING"):
                 raise FlowLost("the connection was lost")
-            newest = subscription.last_publish_at
-            if newest is not None and newest != heard:
-                heard = newest
-                self._line.alive((now - newest) * 1000)
-                if now - began > 10:
-                    backoff.reset()
-            if now - heard > self._silence_s:
-                raise FlowLost(f"connected, but the server has sent nothing for {now - heard:.0f} s")
-            if waiting and now >= again:
-                again = now + QUARANTINE_S
+            await flow.check()
+            now_s = time.monotonic()
+            if now_s - began_s > _LIVED_S:
+                backoff.reset()
+            if now_s >= again_s and self._items.waiting:
+                again_s = now_s + QUARANTINE_S
+                if await read_namespaces(client.uaclient.session) != self._namespaces:
+                    raise FlowLost("the server's namespaces have changed")
                 async with asyncio.timeout(CONNECT_S):
-                    waiting = await self._add(client, subscription, waiting)
+                    await self._add(client, limits, flow)
+            if now_s >= audit_s:
+                audit_s = now_s + AUDIT_S
+                await flow.audit()
+            if now_s >= clock_s:
+                clock_s = now_s + CLOCK_S
+                await self._read_clock(client)
 
-    # asyncua calls these
-
-    def datachange_notification(self, node: Node, value: Any, data: Any) -> None:
-        """One value of a monitored item, in the order of its queue."""
-        tag = self._nodes.get(node.nodeid)
-        if tag is None:
-            return
-        role = tag.role
-        found: ua.DataValue = data.monitored_item.Value
-        status = found.StatusCode.value if found.StatusCode is not None else 0
-        if status & _OVERFLOW == _OVERFLOW:
-            self._say(role, f"{role.name.lower()}: the server lost values, its queue was full; raise queue_size")
-        # Severity, the two top bits, must be Good (Part 4, 7.39); Uncertain is not good enough to pay by.
-        number = self._number(role, value) if status >> 30 == 0 else None
-        self._line.put(tag.column, number, _unix_ms(found.SourceTimestamp or found.ServerTimestamp))
-
-    def status_change_notification(self, status: ua.StatusChangeNotification) -> None:
-        """The server ends the subscription, or the client has lost the connection."""
-        self._ended = f"the subscription ended ({status.Status.name})"
-
-    def _number(self, role: SignalRole, value: Any) -> int | None:
-        if role is SignalRole.PRODUCT and isinstance(value, str):
-            code = self._product_codes.get(value)
-            if code is None and value:
-                self._say(role, f'the product "{value}" is not in the configuration; add it with its ideal cycle')
-            return code
-        if role is SignalRole.ORDER:
-            return int(bool(value))
-        if role is SignalRole.SPEED and isinstance(value, int | float) and math.isfinite(value):
-            return math.floor(value * SPEED_SCALE)
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        if isinstance(value, int):
-            return int(value)
-        kind = type(value).__name__
-        self._say(role, f"{role.name.lower()}: {value!r} is a {kind}, a whole number is needed; check the tag")
-        return None
-
-    def _say(self, role: SignalRole, words: str) -> None:
-        """Once for each thing to say: a bad tag must not fill the log."""
-        if (role, words) not in self._said and len(self._said) < 1000:
-            self._said.add((role, words))
-            self._line.log.warning("%s", words)
-
-
-async def resolve(client: Client, tag: OpcuaTag) -> Node:
-    """The node of a tag on this server now. Raises UaStatusCodeError, or LookupError for an unknown namespace."""
-    if tag.node:
-        text = tag.node
-        if text.startswith("nsu="):
-            uri, _, rest = text[4:].partition(";")
-            text = f"ns={await _namespace(client, uri)};{rest}"
-        node = client.get_node(ua.NodeId.from_string(text))
-        await node.read_browse_name()  # an id alone says nothing of whether it exists
-        return node
-    index = await _namespace(client, tag.namespace)
-    return await client.nodes.objects.get_child([ua.QualifiedName(part, index) for part in tag.path])
-
-
-async def _namespace(client: Client, uri: str) -> int:
-    namespaces = await client.get_namespace_array()
-    if uri not in namespaces:
-        raise LookupError(f"the server has no namespace {uri}")
-    return int(namespaces.index(uri))
-
-
-def read_password(path: Path | None) -> str:
-    """The first line of a password file. Raises ConfigurationError."""
-    if path is None:
-        return ""
-    try:
-        return path.read_text("utf-8").splitlines()[0]
-    except (OSError, IndexError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"the password cannot be read: {error}", file=str(path), mend="one line, UTF-8"
-        ) from error
-
-
-def link_words(error: BaseException) -> str:
-    """What went wrong, for a person."""
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing answers there; is the PLC on?"
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        return "no answer in time"
-    if isinstance(error, UaStatusCodeError):
-        return str(ua.status_codes.get_name_and_doc(error.code)[0])
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
-
-
-def _unix_ms(moment: datetime | None) -> int | None:
-    if moment is None:
-        return None
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(milliseconds=1)
-
-
-async def _close(client: Client) -> None:
-    # Saying goodbye to a dead peer must not hold the next attempt back.
-    with contextlib.suppress(*LINK_ERRORS):
-        async with asyncio.timeout(2):
-            await client.disconnect()
-    client.disconnect_socket()
+    async def _read_clock(self, client: ReadOnlyClient) -> None:
+        """The server's clock less ours, between asking and answer; their distance is what is not known of it."""
+        asked_ms = self._line.now_ms()
+        (found,) = await read_values(
+            client.uaclient.session, Batches(1), [own(ObjectIds.Server_ServerStatus_CurrentTime)]
+        )
+        answered_ms = self._line.now_ms()
+        moment = None if found.Value is None else found.Value.Value
+        self._clock = None
+        if isinstance(moment, datetime):
+            server_ms = unix_ms(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+            assert server_ms is not None
+            self._clock = server_ms - (asked_ms + answered_ms) // 2, (answered_ms - asked_ms + 1) // 2

@@ -84,7 +84,7 @@ class Limits:
 
 async def read_limits(client: ReadOnlyClient) -> Limits:
     """What the server states of itself; what it does not state is `AT_ONCE`. Raises LINK_ERRORS."""
-    nodes = [_own(number) for number in _STATED]
+    nodes = [own(number) for number in _STATED]
     values = await read_values(client.uaclient.session, Batches(len(nodes)), nodes)
     stated = [_count(value) for value in values]
     longest = stated.pop()
@@ -104,12 +104,12 @@ async def read_values(session: UaSession, batches: Batches, nodes: Sequence[ua.N
         parameters.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=AttributeIds.Value) for node in part]
         return await session.read(parameters)
 
-    return await batches.ask(nodes, read, _longest(nodes) + 32)
+    return await batches.ask(nodes, read, longest(nodes) + 32)
 
 
 async def read_namespaces(session: UaSession) -> list[str]:
     """The URIs in the order of their numbers. Raises LINK_ERRORS."""
-    (found,) = await read_values(session, Batches(1), [_own(ObjectIds.Server_NamespaceArray)])
+    (found,) = await read_values(session, Batches(1), [own(ObjectIds.Server_NamespaceArray)])
     value = None if found.Value is None else found.Value.Value
     if not isinstance(value, list):
         raise PeerFault("it does not tell its namespaces")
@@ -146,18 +146,19 @@ def _target(result: ua.BrowsePathResult) -> ua.NodeId | str:
     if code >> 30:
         return status_words(code)
     # A target on another server, or a path that ends half-way, is no node that could be read here.
-    whole = [t for t in result.Targets if t.RemainingPathIndex == 0xFFFF_FFFF and not t.TargetId.ServerIndex]
+    ends = [target.TargetId for target in result.Targets if target.RemainingPathIndex == 0xFFFF_FFFF]
+    # asyncua gives a plain NodeId where an ExpandedNodeId says nothing more.
+    whole = [node for node in ends if not getattr(node, "ServerIndex", 0) and not getattr(node, "NamespaceUri", None)]
     if len(whole) != 1:
         return f"its path leads to {len(whole)} nodes; write the node's id instead"
-    target = whole[0].TargetId
-    return ua.NodeId(target.Identifier, target.NamespaceIndex, target.NodeIdType)
+    return ua.NodeId(whole[0].Identifier, whole[0].NamespaceIndex, whole[0].NodeIdType)
 
 
 def _browse_path(tag: OpcuaTag, namespaces: Sequence[str]) -> ua.BrowsePath:
-    path = ua.BrowsePath(StartingNode=_own(ObjectIds.ObjectsFolder))
+    path = ua.BrowsePath(StartingNode=own(ObjectIds.ObjectsFolder))
     for uri, name in tag.names:
         element = ua.RelativePathElement(
-            ReferenceTypeId=_own(ObjectIds.HierarchicalReferences),
+            ReferenceTypeId=own(ObjectIds.HierarchicalReferences),
             IsInverse=False,  # type: ignore[arg-type]  # asyncua calls its alias of bool a class
             IncludeSubtypes=True,  # type: ignore[arg-type]
             TargetName=ua.QualifiedName(name, _index(uri, namespaces) if uri else 0),
@@ -182,12 +183,12 @@ def _index(uri: str, namespaces: Sequence[str]) -> int:
     return namespaces.index(uri)
 
 
-def _own(number: int) -> ua.NodeId:
+def own(number: int) -> ua.NodeId:
     """A node of OPC UA's own namespace."""
     return ua.NodeId(ua.Int32(number))
 
 
-def _longest(nodes: Sequence[ua.NodeId]) -> int:
+def longest(nodes: Sequence[ua.NodeId]) -> int:
     return max((len(node.Identifier) if isinstance(node.Identifier, str | bytes) else 16 for node in nodes), default=16)
 
 

@@ -91,14 +91,15 @@ class SecuredClient(ReadOnlyClient):
             check_certificate(self._trust, self.security_policy.peer_certificate, None, self._source.policy)
 
 
-async def secured_client(source: OpcuaSource, identity: Identity, trust: TrustStore) -> SecuredClient:
-    """A client that is ready to connect, its server's certificate checked.
+async def secured_client(source: OpcuaSource, identity: Identity | None, trust: TrustStore) -> SecuredClient:
+    """A client that is ready to connect, its server's certificate checked. `identity`: where there is a policy.
 
     Raises NotSecure, Untrusted, ConfigurationError for files, and LINK_ERRORS.
     """
     client = SecuredClient(source, trust)
-    client.application_uri = identity.application_uri
     if source.policy != "None":
+        assert identity is not None
+        client.application_uri = identity.application_uri
         endpoint = await _endpoint(source)
         der = check_certificate(trust, endpoint.ServerCertificate, endpoint.Server.ApplicationUri, source.policy)
         await client.set_security(

@@ -1,0 +1,95 @@
+"""How values flow from an OPC UA server: what a flow is, and the one by polling.
+
+Decides when tags are polled. A subscription is the other flow, in `opcua_subscription`. Which tags there are and what
+their values mean is decided in `opcua_items`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from asyncua import ua
+from asyncua.client.ua_session import UaSession
+from asyncua.ua.object_ids import ObjectIds
+
+from agent.config_opcua import OpcuaSource
+from agent.line import LineInput
+from agent.sources.opcua_items import Item, Items, nodes_of
+from agent.sources.opcua_nodes import Limits, own, read_values
+
+LOOK_S: Final = 0.2
+"""How often a flow is looked after."""
+
+
+class FlowLost(Exception):
+    """The connection ended, or the server has gone silent."""
+
+
+class Flow(Protocol):
+    """One connection's flow. `check` raises FlowLost when nothing more is to be expected of it."""
+
+    async def start(self) -> None: ...
+
+    async def add(self, items: Sequence[Item]) -> None: ...
+
+    def pause_s(self) -> float: ...
+
+    async def check(self) -> None: ...
+
+    async def audit(self) -> None: ...
+
+
+def same_namespaces(found: ua.DataValue, namespaces: Sequence[str]) -> bool:
+    """Whether the server's list is still this one; a list that cannot be read says nothing."""
+    value = None if found.Value is None else found.Value.Value
+    return not isinstance(value, list) or [str(uri) for uri in value] == list(namespaces)
+
+
+class Polling:
+    """All tags of a line read again and again, on a grid."""
+
+    def __init__(
+        self, session: UaSession, source: OpcuaSource, limits: Limits, items: Items, line: LineInput,
+        namespaces: list[str],
+    ) -> None:  # fmt: skip
+        self._session = session
+        self._interval_s = source.poll_interval_ms / 1000
+        self._limits = limits
+        self._items = items
+        self._line = line
+        self._namespaces = namespaces
+        self._due_s = time.monotonic()
+
+    async def start(self) -> None:
+        """Nothing to prepare: the first `add` reads."""
+
+    async def add(self, items: Sequence[Item]) -> None:
+        for item in items:
+            item.waiting = False
+        await self._round(items)
+
+    def pause_s(self) -> float:
+        return min(LOOK_S, max(0.0, self._due_s - time.monotonic()))
+
+    async def check(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._due_s:
+            # On a grid, not after the last answer: a slow server must not make the polls drift.
+            self._due_s = max(self._due_s + self._interval_s, now_s)
+            await self._round(self._items.live)
+
+    async def audit(self) -> None:
+        """Nothing to find: each round reads."""
+
+    async def _round(self, items: Sequence[Item]) -> None:
+        nodes = [own(ObjectIds.Server_NamespaceArray), *nodes_of(items)]
+        namespaces, *found = await read_values(self._session, self._limits.read, nodes)
+        if not same_namespaces(namespaces, self._namespaces):
+            raise FlowLost("the server's namespaces have changed")
+        for item, answer in zip(items, found, strict=True):
+            # An old value again is no news; its time would be too old to be believed.
+            if item.received_ms is None or item.differs(answer):
+                self._items.take(item.handle, answer)
+        self._line.alive()

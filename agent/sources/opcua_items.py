@@ -1,0 +1,203 @@
+"""A line's tags at an OPC UA server: what each of them said last, and when by which clock.
+
+Decides what a value is worth: quality, number, time, and what is said of it. A bad tag is set aside, alone; a value
+that was lost on the way becomes a gap. Knows no request.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from asyncua import ua
+from asyncua.ua.status_codes import StatusCodes
+
+from agent.config_opcua import OpcuaTag
+from agent.line import LineInput
+from agent.sources.opcua_words import status_words
+from protocols.plc.roles import COUNTER_ROLES, SPEED_SCALE, SignalRole
+
+_OVERFLOW: Final = 0x480  # Part 4, 7.39.1: InfoType DataValue with the Overflow bit
+_GONE: Final = frozenset(
+    {StatusCodes.BadNodeIdUnknown, StatusCodes.BadNodeIdInvalid, StatusCodes.BadMonitoredItemIdInvalid}
+)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_SAID: Final = 1000
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One tag. Times are Unix ms (`heard_s`: monotonic seconds); `trouble`: why it has no value, in words.
+
+    `node` is None and `waiting` true while it is set aside; `monitored` is the server's number of its monitored item.
+    """
+
+    tag: OpcuaTag
+    handle: int
+    node: ua.NodeId | None = None
+    monitored: int | None = None
+    waiting: bool = True
+    trouble: str = ""
+    good: bool = False
+    value: Any = None
+    source_ms: int | None = None
+    server_ms: int | None = None
+    received_ms: int | None = None
+    heard_s: float = 0.0
+    overflows: int = 0
+    told: int = 0  # values in this connection
+    silent: int = 0  # how often in a row it was found to have changed without a notification
+
+    def set_aside(self, words: str) -> None:
+        self.node = None
+        self.waiting = True
+        self.good = False
+        self.trouble = words
+
+    def differs(self, found: ua.DataValue) -> bool:
+        """Whether a value that was read is not the one that was told last."""
+        good = status_of(found) >> 30 == 0
+        value = None if found.Value is None else found.Value.Value
+        if not (good and self.good):
+            return good != self.good
+        if isinstance(value, float) and isinstance(self.value, int | float):
+            both_nan = math.isnan(value) and math.isnan(self.value)
+            return not both_nan and not abs(value - self.value) <= self.tag.deadband / 1000
+        return bool(value != self.value)
+
+
+class Items:
+    """The tags of one line in one connection after the other. Event loop's thread only."""
+
+    def __init__(self, tags: Sequence[OpcuaTag], product_codes: dict[str, int], line: LineInput) -> None:
+        self.all = [Item(tag, handle) for handle, tag in enumerate(tags, 1)]
+        self.gaps = 0
+        self._by_handle = {item.handle: item for item in self.all}
+        self._product_codes = product_codes
+        self._line = line
+        self._said: set[tuple[SignalRole, str]] = set()
+
+    def begin(self) -> None:
+        """A new connection: nothing of the one before holds."""
+        for item in self.all:
+            item.set_aside("not found yet")
+            item.monitored = None
+            item.told = 0
+
+    @property
+    def live(self) -> list[Item]:
+        return [item for item in self.all if not item.waiting]
+
+    @property
+    def waiting(self) -> list[Item]:
+        return [item for item in self.all if item.waiting]
+
+    def refuse(self, item: Item, words: str) -> None:
+        """This tag has no value; it is tried again later, and the others go on."""
+        item.set_aside(words)
+        self._line.put(item.tag.column, None, None)
+        self.say(item.tag.role, f"the tag {item.tag.words} cannot be read ({words}); trying again later")
+
+    def take(self, handle: int, found: ua.DataValue, heard_ms: int | None = None) -> None:
+        """A value, in the order of its queue. `heard_ms`: when the server was heard before; None: it was read."""
+        item = self._by_handle.get(handle)
+        if item is None or item.waiting:
+            return
+        status = status_of(found)
+        if status & 0xFFFF_0000 in _GONE:
+            self.refuse(item, status_words(status))  # as after a download to the PLC: its node may be another one now
+            return
+        role, column = item.tag.role, item.tag.column
+        source_ms = unix_ms(found.SourceTimestamp)
+        if status & _OVERFLOW == _OVERFLOW:
+            self._lost(item, heard_ms)
+            self.say(role, f"{role.name.lower()}: the server lost values, its queue was full; raise queue_size")
+        item.value = None if found.Value is None else found.Value.Value
+        # Severity, the two top bits, must be Good (Part 4, 7.39); Uncertain is not good enough to pay by.
+        item.good = status >> 30 == 0
+        item.trouble = "" if item.good else status_words(status)
+        item.source_ms, item.server_ms = source_ms, unix_ms(found.ServerTimestamp)
+        item.received_ms = self._line.now_ms()
+        item.heard_s = time.monotonic()
+        if heard_ms is not None:
+            item.told += 1
+            if item.told > 1:
+                item.silent = 0
+        number = self._number(item.tag, item.value) if item.good else None
+        self._line.put(column, number, item.server_ms if source_ms is None else source_ms)
+
+    def gap(self, words: str, heard_ms: int) -> None:
+        """Notifications were lost since `heard_ms`: what the tags did meanwhile is not known."""
+        for item in self.live:
+            self._lost(item, heard_ms)
+        self._line.log.warning("%s; what the tags did meanwhile is not known", words)
+
+    def _lost(self, item: Item, heard_ms: int | None) -> None:
+        """A counter says later what it counted; of any other signal it stays unknown what it was in between."""
+        item.overflows += 1
+        self.gaps += 1
+        if item.tag.role not in COUNTER_ROLES:
+            self._line.put(item.tag.column, None, heard_ms)
+
+    def _number(self, tag: OpcuaTag, value: Any) -> int | None:
+        role = tag.role
+        if isinstance(value, ua.LocalizedText):
+            value = value.Text or ""
+        if tag.texts:
+            meaning = dict(tag.texts).get(str(value))
+            if meaning is None:
+                self.say(role, f'{role.name.lower()}: "{value}" is not among the tag\'s texts; add it')
+            return meaning
+        if role is SignalRole.PRODUCT and isinstance(value, str):
+            code = self._product_codes.get(value)
+            if code is None and value:
+                self.say(role, f'the product "{value}" is not in the configuration; add it with its ideal cycle')
+            return code
+        if role is SignalRole.ORDER and isinstance(value, int | float):
+            return int(bool(value))
+        if role is SignalRole.SPEED and isinstance(value, int | float) and math.isfinite(value):
+            return math.floor(value * SPEED_SCALE)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, int):
+            return int(value)
+        kind = type(value).__name__
+        self.say(role, f"{role.name.lower()}: {value!r} is a {kind}, a whole number is needed; check the tag")
+        return None
+
+    def say(self, role: SignalRole, words: str) -> None:
+        """Once for each thing to say: a bad tag must not fill the log."""
+        if (role, words) not in self._said and len(self._said) < _MOST_SAID:
+            self._said.add((role, words))
+            self._line.log.warning("%s", words)
+
+    def report(self) -> list[dict[str, Any]]:
+        """For `status`: each tag's last value and its three times."""
+        return [
+            {
+                "role": item.tag.role.name.lower(), "tag": item.tag.words, "good": item.good, "trouble": item.trouble,
+                "value": str(item.value)[:80], "source_ms": item.source_ms, "server_ms": item.server_ms,
+                "received_ms": item.received_ms, "overflows": item.overflows,
+            }
+            for item in self.all
+        ]  # fmt: skip
+
+
+def status_of(found: ua.DataValue) -> int:
+    return 0 if found.StatusCode is None else int(found.StatusCode.value)
+
+
+def unix_ms(moment: datetime | None) -> int | None:
+    """A timestamp of OPC UA in Unix ms; None for none."""
+    if moment is None:
+        return None
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // timedelta(milliseconds=1)
+
+
+def nodes_of(items: Iterable[Item]) -> list[ua.NodeId]:
+    return [item.node for item in items if item.node is not None]

@@ -1,0 +1,131 @@
+"""An OPC UA server by asyncua, and a line's input that keeps what it is given: what the tests of the reader share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from asyncua import Server, ua
+
+from agent.config_opcua import OpcuaSource, OpcuaTag
+from agent.sources.opcua import OpcuaReader
+from protocols.plc.roles import SignalRole
+from tests.agent import factory
+
+STATE, TOTAL, PRODUCT = SignalRole.STATE, SignalRole.TOTAL, SignalRole.PRODUCT
+URI = "urn:linetally:simulator"
+
+
+class Plc:
+    """An OPC UA server with a state, a counter and a product text."""
+
+    def __init__(self, port: int, spare_namespaces: int = 0) -> None:
+        self.endpoint = f"opc.tcp://127.0.0.1:{port}"
+        self.nodes: dict[str, Any] = {}
+        self._spare = spare_namespaces
+        self._server = Server()
+
+    async def start(self, *names: str) -> None:
+        await self._server.init()
+        self._server.set_endpoint(self.endpoint)
+        self._server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        for spare in range(self._spare):
+            await self._server.register_namespace(f"urn:spare:{spare}")
+        index = await self._server.register_namespace(URI)
+        folder = await self._server.nodes.objects.add_object(index, "line")
+        for name in names or ("State", "Total", "Product"):
+            value: Any = "" if name == "Product" else 0
+            kind = ua.VariantType.String if name == "Product" else ua.VariantType.Int32
+            self.nodes[name] = await folder.add_variable(index, name, value, kind)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+    async def write(self, name: str, value: Any, time_ms: int | None = None, status: int = 0) -> None:
+        kind = ua.VariantType.String if isinstance(value, str) else ua.VariantType.Int32
+        if isinstance(value, float):
+            kind = ua.VariantType.Double
+        moment = None if time_ms is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
+        data = ua.DataValue(ua.Variant(value, kind), ua.StatusCode(status), SourceTimestamp=moment)
+        await self._server.write_attribute_value(self.nodes[name].nodeid, data)
+
+
+class Recorder:
+    """A line's input that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "test"})
+        self.values: list[tuple[int, int | None, int | None]] = []
+        self.events: list[str] = []
+        self.alive_count = 0
+        self.reader: OpcuaReader
+        self._changed = asyncio.Event()
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def begin(self) -> None:
+        pass
+
+    def put(self, column: int, value: int | None, source_ms: int | None) -> None:
+        self.values.append((column, value, source_ms))
+        self._changed.set()
+
+    def alive(self, age_ms: float = 0.0) -> None:
+        self.alive_count += 1
+        self._changed.set()
+
+    def lost(self, words: str) -> None:
+        self.events.append(f"lost: {words}")
+        self._changed.set()
+
+    def connected(self, words: str) -> None:
+        self.events.append(words)
+        self._changed.set()
+
+    def newest(self, role: SignalRole) -> int | None:
+        return next((value for found, value, _ in reversed(self.values) if found == role), None)
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 12.0) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not condition():
+                self._changed.clear()
+                try:
+                    async with asyncio.timeout(0.1):
+                        await self._changed.wait()
+                except TimeoutError:
+                    continue
+
+
+def tag(role: SignalRole, name: str) -> OpcuaTag:
+    return OpcuaTag(role, ("line", name), URI, "", 0)
+
+
+TAGS = (tag(STATE, "State"), tag(TOTAL, "Total"), tag(PRODUCT, "Product"))
+
+
+@asynccontextmanager
+async def reading(
+    folder: Path, endpoint: str, tags: Sequence[OpcuaTag] = TAGS, **settings: Any
+) -> AsyncIterator[Recorder]:
+    """A reader at work. `settings`: what differs of the source's; the reader is `line.reader`."""
+    found = factory.configuration(folder, factory.opcua(endpoint)).lines[0].source
+    assert isinstance(found, OpcuaSource)
+    line = Recorder()
+    line.reader = OpcuaReader(replace(found, **settings), tags, {"Cola": 5}, line, 0.5, folder / "state", "GW-01")
+    task = asyncio.create_task(line.reader.run())
+    try:
+        yield line
+    finally:
+        task.cancel()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        if not isinstance(ended, asyncio.CancelledError):
+            raise ended  # the reader never gives up, so it ended by a mistake of ours
