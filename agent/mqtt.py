@@ -30,15 +30,18 @@ class BrokerLost(Exception):
 
 
 class BrokerLink:
-    """An async context: inside it there is a connection, and `topic` is subscribed at QoS 1."""
+    """An async context: inside it there is a connection, and `topics` are subscribed at QoS 1.
 
-    def __init__(self, settings: BrokerSettings, client_id: str, topic: str) -> None:
+    The first must be granted; without the others it does.
+    """
+
+    def __init__(self, settings: BrokerSettings, client_id: str, *topics: str) -> None:
         self._settings = settings
-        self._topic = topic
+        self._topics = topics
         self._loop = asyncio.get_running_loop()
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[str] = self._loop.create_future()
-        self._inbox: asyncio.Queue[tuple[bytes, int]] = asyncio.Queue(_MAX_WAITING)
+        self._inbox: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue(_MAX_WAITING)
         client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5, manual_ack=True,
             reconnect_on_failure=False,
@@ -80,16 +83,22 @@ class BrokerLink:
     async def __aexit__(self, *_: object) -> None:
         await self._stop()
 
-    def publish(self, topic: str, payload: bytes, qos: int, properties: Mapping[str, str] | None = None) -> None:
-        """Hands a message to paho, with MQTT user properties; whether it arrived is not known."""
+    def publish(
+        self, topic: str, payload: bytes, qos: int, properties: Mapping[str, str] | None = None
+    ) -> Callable[[], bool]:
+        """Hands a message to paho, with MQTT user properties.
+
+        The call that it gives tells whether paho is done with it: the broker has it, or it is lost.
+        """
         wire = None
         if properties:
             wire = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             wire.UserProperty = list(properties.items())
-        self._client.publish(topic, payload, qos, properties=wire)
+        info = self._client.publish(topic, payload, qos, properties=wire)
+        return lambda: info.rc != paho.MQTT_ERR_SUCCESS or info.is_published()
 
-    async def receive(self, timeout_s: float) -> list[tuple[bytes, Callable[[], None]]]:
-        """What came meanwhile: (payload, call to acknowledge it). Raises BrokerLost when the connection ended."""
+    async def receive(self, timeout_s: float) -> list[tuple[str, bytes, Callable[[], None]]]:
+        """What came meanwhile: (topic, payload, call to acknowledge it). Raises BrokerLost at the connection's end."""
         if self._lost.done():
             raise BrokerLost(self._lost.result())
         try:
@@ -99,7 +108,7 @@ class BrokerLink:
             return []
         while not self._inbox.empty():
             found.append(self._inbox.get_nowait())
-        return [(payload, lambda mid=mid: self._acknowledge(mid)) for payload, mid in found]  # type: ignore[misc]
+        return [(topic, payload, lambda mid=mid: self._acknowledge(mid)) for topic, payload, mid in found]  # type: ignore[misc]
 
     def _acknowledge(self, mid: int) -> None:
         self._client.ack(mid, 1)
@@ -131,12 +140,11 @@ class BrokerLink:
         if reason.is_failure:
             self._call(self._fail, f"it refuses this gateway ({reason})")
         else:
-            self._client.subscribe(self._topic, qos=1)
+            self._client.subscribe([(topic, 1) for topic in self._topics])
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: Any, reasons: Any, _properties: Any) -> None:
-        refused = [reason for reason in reasons if reason.is_failure]
-        if refused:
-            self._call(self._fail, f"it does not let this gateway read {self._topic} ({refused[0]})")
+        if reasons[0].is_failure:
+            self._call(self._fail, f"it does not let this gateway read {self._topics[0]} ({reasons[0]})")
         else:
             self._call(self._succeed)
 
@@ -144,7 +152,7 @@ class BrokerLink:
         self._call(self._fail, f"the connection ended ({reason})")
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
-        self._call(self._receive, bytes(message.payload), int(message.mid))
+        self._call(self._receive, str(message.topic), bytes(message.payload), int(message.mid))
 
     def _call(self, what: Callable[..., None], *args: Any) -> None:
         if not self._loop.is_closed():
@@ -162,9 +170,9 @@ class BrokerLink:
         if not self._lost.done():
             self._lost.set_result(words)
 
-    def _receive(self, payload: bytes, mid: int) -> None:
+    def _receive(self, topic: str, payload: bytes, mid: int) -> None:
         if not self._inbox.full():  # otherwise not acknowledged, and the hub answers again when it is sent again
-            self._inbox.put_nowait((payload, mid))
+            self._inbox.put_nowait((topic, payload, mid))
 
 
 def _password(path: Path | None) -> str | None:

@@ -3,7 +3,7 @@
 Decides what is outstanding and what is sent again. A record is done only when the hub's receipt for it verifies with
 the log's key, and the log grew from what was verified before (`log_watch`); an MQTT acknowledgement means nothing here.
 At most `OUTSTANDING` records are under way, in order; when no receipt comes for a while, the oldest alone is sent again
-until one does.
+until one does. Raw samples that the hub asked for go when no record waits for its turn (`challenges`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.backoff import Backoff
+from agent.challenges import Challenges
 from agent.config import AgentConfiguration
 from agent.log_watch import Belief, LogWatch
 from agent.mqtt import BrokerLink, BrokerLost
@@ -26,7 +27,7 @@ from protocols.evidence.cose import Kid
 from protocols.evidence.note import VerifierKey
 from protocols.evidence.record import CheckpointSeen
 from protocols.wire.receipt import CHECKPOINT_PROPERTY, Receipt, Refusal, decode_receipt
-from protocols.wire.topics import live_topic, receipt_topic, statement_topic
+from protocols.wire.topics import challenge_topic, live_topic, raw_topic, receipt_topic, statement_topic
 
 OUTSTANDING: Final = 32
 RESEND_S: Final = 10.0
@@ -62,6 +63,7 @@ class Publisher:
         self._spool = spool
         self._kid = kid
         self._watch = LogWatch(spool, log_key)
+        self._challenges = Challenges(spool)
         self._now_ms = now_ms
         self._on_checkpoint = on_checkpoint
         self._broker = configuration.broker
@@ -92,9 +94,10 @@ class Publisher:
         """Connects, sends, and begins again; never gives up."""
         backoff = Backoff()
         where = f"{self._broker.host}:{self._broker.port}"
+        topics = (receipt_topic(self._gateway_id), challenge_topic(self._gateway_id))
         while True:
             try:
-                async with BrokerLink(self._broker, self._gateway_id, receipt_topic(self._gateway_id)) as link:
+                async with BrokerLink(self._broker, self._gateway_id, *topics) as link:
                     self._say(f"connected to the broker at {where}; {self._spool.depth()} records wait", logging.INFO)
                     self._link = link
                     backoff.reset()
@@ -123,14 +126,20 @@ class Publisher:
         self._resend_s = RESEND_S
         self._silent_since = time.monotonic()
         self._hold_until = 0.0
+        self._challenges.begin()
 
     async def _serve(self, link: BrokerLink) -> None:
         while True:
             self._send(link)
-            answers = await link.receive(_LOOK_S)
-            if answers:
-                self._take([payload for payload, _ in answers])
-                for _, acknowledge in answers:
+            if len(self._outstanding) < self._room:
+                self._challenges.send(link, raw_topic(self._gateway_id))
+            messages = await link.receive(_LOOK_S)
+            receipts = receipt_topic(self._gateway_id)
+            if messages:
+                self._take([payload for topic, payload, _ in messages if topic == receipts])
+                for topic, payload, acknowledge in messages:
+                    if topic != receipts:
+                        self._challenges.take(payload)
                     acknowledge()  # only now: the receipts are durable
             self._watch_silence()
 

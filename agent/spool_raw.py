@@ -37,11 +37,12 @@ class RawSpan:
 
 @dataclass(frozen=True, slots=True)
 class RawPlace:
-    """A chunk that is held. `chained`: a record commits to it."""
+    """A chunk that is held. `size_bytes`: in zstd. `chained`: a record commits to it."""
 
     id: int
     start_ms: int
     end_ms: int
+    size_bytes: int
     chained: bool
 
 
@@ -117,11 +118,11 @@ class RawShelf:
     def overlapping(self, line_id: str, from_ms: int, to_ms: int) -> list[RawPlace]:
         """The chunks that overlap (from_ms, to_ms], in order of time."""
         sql = (
-            "SELECT id, start_ms, end_ms, sequence IS NOT NULL FROM raw_chunk"
+            "SELECT id, start_ms, end_ms, size, sequence IS NOT NULL FROM raw_chunk"
             " WHERE line = ? AND end_ms > ? AND start_ms < ? ORDER BY end_ms"
         )
         found = self._db.execute(sql, (line_id, from_ms, to_ms))
-        return [RawPlace(i, start_ms, end_ms, bool(known)) for i, start_ms, end_ms, known in found]
+        return [RawPlace(i, start_ms, end_ms, size, bool(known)) for i, start_ms, end_ms, size, known in found]
 
     def pieces(self, ids: Iterable[int]) -> Iterator[Piece]:
         """The pieces of chunks by id; one that was dropped meanwhile, or is in no record yet, is left out."""

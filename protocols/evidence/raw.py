@@ -54,8 +54,8 @@ class Chunk:
     """What was pushed into one line's meter from `start_ms` to `end_ms`.
 
     Rows lie in (start_ms, end_ms], and at `start_ms` itself where they came when the chunk before had ended (or a
-    fresh meter's first row). `carry`: the meter's memory at `start_ms` (`LineMeter.carry` without "ended" and
-    "handed_ms"), so that the chunk can be measured again by itself; None: a fresh meter began at `start_ms`.
+    fresh meter's first row). `carry`: the meter's memory at `start_ms` (`LineMeter.carry` without "ended",
+    "handed_ms" and "live"), so that the chunk can be measured again by itself; None: a fresh meter began there.
     `configuration_hash`: 32 bytes, `LineConfiguration.hash`.
     """
 

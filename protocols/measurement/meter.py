@@ -215,6 +215,8 @@ class LineMeter:
 
     def carry(self) -> dict[str, Any]:
         """All that a restart needs: integers, texts and lists. "live" serves display alone, and may be missing."""
+        # A row at the last window's very end may have come after it was closed: what is remembered has one form.
+        self._timeline.forget(self._closed_ms)
         return {
             "armed": int(self._starts.armed),
             "changes": [[at, product] for at, product in self._changes],

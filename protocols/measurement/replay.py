@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from protocols.errors import Malformed
-from protocols.measurement.account import ACCOUNT_FIELDS, CATEGORIES, Window
+from protocols.measurement.account import ACCOUNT_FIELDS, CATEGORIES, Category, Window
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.kernels import scan as k
 from protocols.measurement.meter import LineMeter, lanes
@@ -190,8 +190,13 @@ def _normal(configuration: LineConfiguration, carry: Mapping[str, Any]) -> dict[
         end_ms = time_ms + -time_ms % cell if cell else time_ms
         key = (end_ms, bisect_left(changes, time_ms), role)
         pieces[key] = pieces.get(key, 0) + count
-    kept = {name: carry[name] for name in _KEYS - {"deltas", "memory"}}
-    return kept | {"memory": memory, "pieces": sorted(pieces.items()), "flagged": sorted(flagged)}
+    runs = [list(run) for run in carry["runs"]]
+    while len(runs) > 1 and runs[0][0] == runs[1][0]:  # a run of no length before the first
+        del runs[0]
+    if runs[0][1] == Category.UNKNOWN:  # since when it was unknown decides nothing
+        runs[0][0] = min([carry["closed_ms"], *(start_ms for start_ms, _ in runs[1:2])])
+    kept = {name: carry[name] for name in _KEYS - {"deltas", "memory", "runs"}}
+    return kept | {"memory": memory, "pieces": sorted(pieces.items()), "flagged": sorted(flagged), "runs": runs}
 
 
 def compare(signed: Sequence[Window], replayed: Iterable[Window]) -> Comparison:

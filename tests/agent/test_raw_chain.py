@@ -1,0 +1,197 @@
+"""Raw chunks from the clock to the record: over everything that happens to a gateway, what was signed comes out again.
+
+A gateway lives through seeded hours: stops, product changes, late values, lost links, restarts of both kinds, pauses,
+another configuration. LINETALLY_RAW_SEEDS=200 runs more of them than the few here.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent import app
+from agent.challenges import answer
+from agent.clock import ManualClock
+from agent.config import AgentConfiguration
+from agent.line import Line
+from agent.recorder import Recorder
+from agent.spool import Spool
+from protocols.evidence.bodies import Configurations, Measurement
+from protocols.evidence.merkle import leaf_hash
+from protocols.evidence.raw import Chunk, decode_piece, decompress, verify_piece
+from protocols.evidence.record import SignedRecord
+from protocols.evidence.statement import LineStatement
+from protocols.measurement.configuration import LineConfiguration
+from protocols.measurement.replay import RawRows, compare, replay
+from protocols.plc.roles import SignalRole
+from protocols.wire.challenge import Answer, Challenge, decode_answer
+from tests.agent import factory
+from tests.reference import rfc6962
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"\5" * 32)
+START = 1_790_000_100_000 - 1_790_000_100_000 % 900_000
+MINUTE = 60_000
+SEEDS = range(int(os.environ.get("LINETALLY_RAW_SEEDS", "4")))
+PRODUCTS = """
+[line.tags.product]
+path = "filling/Admin/ProductCode"
+namespace = "urn:linetally:simulator"
+
+"""
+SECOND = """
+[[line.product]]
+code = 2
+name = "Tea 500 ml"
+"""
+
+
+def configuration(folder: Path, *, ideal_cycle: str = "1.2", window_s: int = 60, raw: str = "") -> AgentConfiguration:
+    text = factory.opcua().replace("1.2", ideal_cycle).replace("[[line.product]]", PRODUCTS + "[[line.product]]")
+    return factory.configuration(folder, text + SECOND + raw, window_s=window_s)
+
+
+@dataclass
+class Life:
+    """One gateway's life, driven by a seed."""
+
+    folder: Path
+    spool: Spool
+    random: random.Random
+    window_s: int = 60
+    raw: str = ""
+    clock: ManualClock = field(default_factory=lambda: ManualClock(START, b"\1" * 16))
+    ideal_cycle: str = "1.2"
+    state: int = 6
+    total: int = 0
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        told = configuration(self.folder, ideal_cycle=self.ideal_cycle, window_s=self.window_s, raw=self.raw)
+        self.recorder = Recorder(told, self.spool, KEY, self.clock)
+        started = self.recorder.start()
+        self.line = Line(told.lines[0], started["filling"].meter, self.clock)
+        self.line.begin()
+        self.line.put(SignalRole.PRODUCT, 1, None)
+
+    def live(self, minutes: float) -> None:
+        end_ms = self.clock.now_ms() + round(minutes * MINUTE)
+        while self.clock.now_ms() < end_ms:
+            self.tick()
+
+    def tick(self) -> None:
+        chance = self.random.random()
+        now = self.clock.now_ms() + self.random.choice((250, 1000, 1000, 3000))
+        self.clock.advance_to(now)
+        if chance < 0.02:
+            self.state = self.random.choice((6, 6, 6, 9, 11, 4))
+        elif chance < 0.03:
+            self.line.put(SignalRole.PRODUCT, self.random.choice((1, 2)), now)
+        elif chance < 0.04:
+            self.line.lost("cut")
+        elif chance < 0.05:
+            self.clock.advance_to(now + self.random.choice((20_000, 400_000)))
+            now = self.clock.now_ms()
+        self.total += self.random.randrange(3) if self.state == 6 else 0
+        age_ms = self.random.choice((0, 0, 0, 300, 2500, 9000))
+        self.line.put(SignalRole.STATE, self.state, now - age_ms)
+        self.line.put(SignalRole.TOTAL, self.total, now)
+        self.line.put(SignalRole.REJECT, self.total // 50, now - age_ms // 2)
+        self.line.alive()
+        app.measure([self.line], self.recorder, now)
+
+    def stop(self, *, clean: bool) -> None:
+        if clean:
+            app._finish([self.line], self.recorder, self.clock)
+
+    def events(self) -> None:
+        for _ in range(6):
+            self.live(self.random.uniform(1, 12))
+            self.stop(clean=self.random.random() < 0.5)
+            self.clock.advance_to(self.clock.now_ms() + self.random.choice((0, 700, 45_000, 20 * MINUTE)))
+            if self.random.random() < 0.3:
+                self.ideal_cycle = "1.1" if self.ideal_cycle == "1.2" else "1.2"
+            self.start()
+        self.live(35)
+
+
+def signed_of(spool: Spool) -> list[SignedRecord]:
+    return [SignedRecord(record.raw) for record in spool.open_records(0, 10_000)]
+
+
+def statements_of(records: list[SignedRecord]) -> list[tuple[SignedRecord, LineStatement]]:
+    bodies = ((record, record.record.body) for record in records)
+    return [(record, line) for record, body in bodies if isinstance(body, Measurement) for line in body.lines]
+
+
+def answered(spool: Spool, from_ms: int, to_ms: int) -> tuple[list[Answer], Answer]:
+    messages = [decode_answer(m) for m in answer(spool, Challenge(bytes(16), "filling", ((from_ms, to_ms),)))]
+    return messages[:-1], messages[-1]
+
+
+def checked(spool: Spool) -> dict[bytes, list[Chunk]]:
+    """Every chunk that a challenge gives, proven by its record and its tree; by configuration."""
+    records = signed_of(spool)
+    by_sequence = {record.record.sequence: record for record in records}
+    end_ms = max(line.windows[-1].end_ms for _, line in statements_of(records))
+    pieces, end = answered(spool, START - 1, end_ms)
+    assert [message.number for message in pieces] == list(range(end.of))
+    found: dict[bytes, list[Chunk]] = defaultdict(list)
+    plain: dict[int, list[tuple[Chunk, bytes]]] = defaultdict(list)
+    for message in pieces:
+        assert message.piece is not None
+        piece = decode_piece(message.piece)
+        chunk = verify_piece(piece, by_sequence[piece.sequence])
+        assert piece.leaf_index == len(plain[piece.sequence])
+        plain[piece.sequence].append((chunk, decompress(piece.compressed)))
+        found[chunk.configuration_hash].append(chunk)
+    for record, line in statements_of(records):
+        mine = plain.get(record.record.sequence, [])
+        assert all(line.windows[0].start_ms < chunk.end_ms <= line.windows[-1].end_ms for chunk, _ in mine)
+        if line.raw is None:
+            assert mine == []
+            continue
+        assert line.raw.root == rfc6962.mth([data for _, data in mine])
+        assert (line.raw.chunk_count, line.raw.sample_count) == (len(mine), sum(len(chunk.block) for chunk, _ in mine))
+        assert [leaf_hash(data) for _, data in mine]
+    return found
+
+
+def replayed(spool: Spool, found: dict[bytes, list[Chunk]]) -> int:
+    """How many signed windows came out again; none may differ."""
+    records = signed_of(spool)
+    configurations = [LineConfiguration.from_data(data) for r in records if isinstance(r.record.body, Configurations)
+                      for data in r.record.body.configurations]  # fmt: skip
+    compared = 0
+    for told in {each.hash: each for each in configurations}.values():
+        signed = [w for _, line in statements_of(records) if line.configuration_hash == told.hash for w in line.windows]
+        runs: list[list[Chunk]] = []
+        for chunk in found.get(told.hash, []):
+            if runs and chunk.start_ms >= runs[-1][-1].end_ms:
+                runs[-1].append(chunk)
+            else:
+                runs.append([chunk])
+        for run in runs:
+            out = replay(told, [RawRows(c.start_ms, c.end_ms, c.carry, c.block) for c in run])
+            told_of = compare(signed, out.windows)
+            assert told_of.first is None
+            assert out.memory_faults == []
+            compared += told_of.equal
+    return compared
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_happens_to_a_gateway_its_chunks_give_what_it_signed(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    with Spool.open(tmp_path) as spool:
+        Life(tmp_path, spool, chance, window_s=chance.choice((10, 60, 300))).events()
+        windows = sum(len(line.windows) for _, line in statements_of(signed_of(spool)))
+        compared = replayed(spool, checked(spool))
+        assert compared > windows // 2
