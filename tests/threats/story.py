@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocols.evidence import checkpoint, merkle, proof
+from protocols.evidence import checkpoint, dated, merkle, proof
 from protocols.evidence.bodies import RawGap
 from protocols.evidence.bundle import BundleParts, write
 from protocols.evidence.checkpoint import Checkpoint
@@ -116,6 +116,7 @@ class Journal:
     records: list[SignedRecord] = field(default_factory=list)
     heads: dict[Kid, SignedRecord] = field(default_factory=dict)
     plan: Plan = PLAN
+    cosigned_s: dict[int, int] = field(default_factory=dict)  # size of the log to when the witnesses cosigned it
 
     def say(
         self,
@@ -165,15 +166,29 @@ class Journal:
             text = checkpoint.cosign(text, LOG.verifier, witness, time_s or PLAN.reporting.to_ms // 1000 + 600)
         return text
 
+    def seen_by_witnesses(self, at_ms: int) -> None:
+        """The log as it is now is cosigned at this time; the bundle will carry it."""
+        self.cosigned_s[len(self.records)] = at_ms // 1000
+
+    def dated(self) -> dict[int, bytes]:
+        """The older checkpoints with their witnesses' times."""
+        leaves = self.leaves()
+        return {
+            size: dated.format(
+                Journal(self.records[:size]).note(time_s=time_s), merkle.consistency_proof(leaves, size, len(leaves))
+            )
+            for size, time_s in self.cosigned_s.items()
+        }
+
     def proof(self, index: int, note: bytes) -> bytes:
         leaves = self.leaves()
         path = tuple(merkle.inclusion_proof(leaves, index, len(leaves)))
         return proof.format(proof.TlogProof(index, path, note))
 
     def chains(self) -> dict[Kid, list[SignedRecord]]:
-        """The gateways' records, by key."""
+        """The gateways' records, by key; what was logged twice once."""
         found: dict[Kid, list[SignedRecord]] = {}
-        for record in self.records:
+        for record in dict.fromkeys(self.records):
             found.setdefault(record.kid, []).append(record)
         found.pop(kid_of(ROOT_KEY), None)
         return found
@@ -197,12 +212,13 @@ class Journal:
             note,
             self.report() if report is None else report,
             {"report.pdf": b"%PDF-1.7 a picture of the figures"},
+            dated=self.dated(),
         )
 
     def report(self) -> dict[str, Any]:
         """report.json as the records of this journal give it."""
         lines = {line_id: LineRevisions(line_id, self._counts) for line_id in self.plan.line_ids}
-        for record in self.records:
+        for record in dict.fromkeys(self.records):
             source = Source(record.kid, record.record.sequence)
             match record.record.body:
                 case Measurement(stated):
@@ -232,6 +248,7 @@ def baseline(journal: Journal) -> None:
     for hour in (0, 1):
         for gateway in (ONE, TWO):
             journal.measure(KEY[gateway], gateway, hour, 90 + hour)
+    journal.seen_by_witnesses(PLAN.baseline.to_ms)
 
 
 def new_key(journal: Journal) -> None:
@@ -250,6 +267,7 @@ def reporting(journal: Journal) -> None:
     for hour in (3, 4):
         journal.measure(NEW_KEY, ONE, hour, 110)
         journal.measure(KEY[TWO], TWO, hour, 110)
+    journal.seen_by_witnesses(PLAN.reporting.to_ms)
 
 
 def late_rejects(pieces: int = 7, sequence: int = 1) -> Amendment:

@@ -30,7 +30,7 @@ def test_the_sample_is_genuine_and_complete() -> None:
     assert set(RecordType) - NOT_IN_A_BUNDLE == said, "add the new type to story.py"
     assert said & ROOT_TYPES == ROOT_TYPES
     assert len(journal.chains()) == 3 and len({record.issuer for record in journal.records}) == 3
-    assert len({name.split("/")[0] for name in flips.sample().bundle.members}) == 8
+    assert len({name.split("/")[0] for name in flips.sample().bundle.members}) == 9
     assert verdict.figures is not None and len(verdict.figures["amendments"]) == 2
 
 

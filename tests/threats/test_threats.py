@@ -499,6 +499,89 @@ class TestBackdated:
         refused(parts, tmp_path, Step.TIME, "time would count twice")
 
 
+class TestClockPlayedWith:
+    """Attacker: the factory, which sets the gateway's clock. How: records that claim to be older or younger than they
+    are. Noticed by: the verifier. By: the clock's sandwich: a record is younger than the checkpoint that it names, and
+    older than the first checkpoint that holds it; both are dated by witnesses. Between two records of one boot the wall
+    clock moves as the uptime does. What is late without a contradiction is told, not refused."""
+
+    def _until_the_end(self) -> Journal:
+        journal = Journal()
+        for part in (story.begin, story.baseline, story.new_key, story.reporting):
+            part(journal)
+        return journal
+
+    def test_older_than_what_it_rests_on(self, tmp_path: Path) -> None:
+        """A reason is "told in time": the record names a checkpoint that did not exist then."""
+        journal = self._until_the_end()
+        journal.say(NEW_KEY, ONE, Heartbeat(), PLAN.reporting.to_ms)
+        journal.say(KEY[TWO], TWO, Heartbeat(), PLAN.reporting.to_ms)
+        accepted(journal.parts(), tmp_path)
+        journal.say(NEW_KEY, ONE, story.late_rejects(), PLAN.reporting.from_ms + story.HALF_MS)
+        refused(journal.parts(), tmp_path, Step.CLOCK, "it is backdated")
+
+    def test_younger_than_its_place_in_the_log(self, tmp_path: Path) -> None:
+        """Time that has not been yet, filled with production: a witness saw the record in the log before."""
+        journal = Journal()
+        for part in (story.begin, story.baseline):
+            part(journal)
+        story.new_key(journal)
+        lost = START_MS + 2 * story.HOUR_MS
+        journal.say(KEY[TWO], TWO, story.Gap("packing", lost, lost + story.HOUR_MS, "no power"), lost, lost + 1)
+        for hour in (3, 4):
+            journal.measure(NEW_KEY, ONE, hour, 110)
+            journal.measure(KEY[TWO], TWO, hour, 110)
+        for key, name in ((NEW_KEY, ONE), (KEY[TWO], TWO)):
+            journal.say(key, name, Heartbeat(), PLAN.reporting.to_ms)
+        journal.seen_by_witnesses(
+            PLAN.reporting.from_ms + story.HALF_MS
+        )  # two hours are measured, half an hour is over
+        refused(journal.parts(), tmp_path, Step.CLOCK, "but a witness saw it in the log at")
+
+    def test_the_wall_clock_moves_against_the_uptime(self, tmp_path: Path) -> None:
+        """Set back by an hour within one boot, to measure a good hour again. Told: an honest clock is set as well."""
+        journal = self._until_the_end()
+        last = journal.heads[kid_of(NEW_KEY)].record
+        clock = replace(last.clock, boot_start_ms=last.clock.boot_end_ms, boot_end_ms=last.clock.boot_end_ms)
+        at = last.end_ms + story.HOUR_MS
+        moved = replace(
+            last, sequence=last.sequence + 1, previous=journal.heads[kid_of(NEW_KEY)].hash, start_ms=at, end_ms=at,
+            clock=clock, body=Heartbeat(),
+        )  # fmt: skip
+        signed_by = story.sign_record(NEW_KEY, moved, issuer=ONE, subject=journal.records[0].subject)
+        journal.records.append(signed_by)
+        journal.say(KEY[TWO], TWO, Heartbeat(), PLAN.reporting.to_ms)
+        notes = accepted(journal.parts(), tmp_path)["notes"]
+        assert any("the gateway's clock moved by 3600 s against its uptime" in note for note in notes)
+
+    def test_a_period_logged_once_more_months_later(self, tmp_path: Path) -> None:
+        """The late plan of `TestBackdated`, with all that follows logged again in order: nothing contradicts itself,
+        and the witnesses' times are months away from the records'. Told, record by record."""
+        journal = Journal()
+        story.begin(journal)
+        del journal.records[2:]
+        journal.heads = {each.kid: each for each in journal.records}
+        for name in (ONE, TWO):
+            line = story.configuration(story.LINE_OF[name]).to_data()
+            journal.say(KEY[name], name, story.Configurations((line,)))
+        for part in (story.baseline, story.new_key, story.reporting, story.afterwards):
+            part(journal)
+        journal.cosigned_s = {size: at for size, at in journal.cosigned_s.items() if size < 9}
+        gateways_said = [each for each in journal.records if each.kid != kid_of(ROOT_KEY)]
+        first = next(i for i, each in enumerate(gateways_said) if each.record.start_ms >= PLAN.reporting.from_ms)
+        honest_proofs = journal.parts().proofs
+        journal.say(ROOT_KEY, story.SCHEME, PlanStatement(PLAN.to_data()), PLAN.baseline.from_ms)
+        journal.records += gateways_said[first:]
+        months = 90 * 24 * story.HOUR_MS
+        journal.seen_by_witnesses(PLAN.reporting.to_ms + months)
+        note = journal.note(time_s=(PLAN.reporting.to_ms + months) // 1000 + 600)
+        places = {(each.kid, each.record.sequence): i for i, each in enumerate(journal.records)}
+        parts = journal.parts(note)
+        proofs = {at: journal.proof(places[at], note) for at in {*honest_proofs, *parts.proofs}}
+        verdict = accepted(replace(parts, proofs=proofs), tmp_path)
+        assert any("others can date it to" in text for text in verdict["notes"]), verdict["notes"]
+
+
 class TestHubRestoredFromABackup:
     """Attacker: the hub's operator (or his mistake). How: an old copy of the data folder; what was logged since is to
     be forgotten. Noticed by: the hub's own software at the next record of a gateway that saw more; any gateway and
