@@ -18,7 +18,8 @@ def names_in(path: Path) -> set[str]:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             found.add(node.name)
         elif isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}::{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+            methods = (each.name for each in node.body if isinstance(each, ast.FunctionDef))
+            found |= {f"{node.name}::{name}" for name in methods if name.startswith("test_")}
     return found
 
 
