@@ -23,8 +23,8 @@ import pytest
 
 PEERS = Path(__file__).parents[1] / "peers"
 HEADER = Path("/usr/include/modbus/modbus.h")
-Bytes = Callable[[bytes], list[bytes]]
-"""What comes out of a piece of a stream."""
+Fault = Callable[[bytes, Callable[[bytes], None]], None]
+"""What becomes of a device's bytes: given them, and a function that passes bytes on."""
 
 
 def place(value: int) -> int:
@@ -98,10 +98,11 @@ def modbus_serial(folder: Path, port: int) -> Iterator[Peer]:
 class Line:
     """A serial line between two pseudo-terminals. `fault`: what becomes of the bytes that come from `device`."""
 
-    def __init__(self, fault: Bytes | None = None) -> None:
+    def __init__(self, fault: Fault | None = None) -> None:
         self.fault = fault
         self._masters: list[int] = []
         self._slaves: list[int] = []
+        self._closed = False
         for _ in range(2):
             master, slave = pty.openpty()
             tty.setraw(slave)
@@ -118,6 +119,7 @@ class Line:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed = True
         loop = asyncio.get_running_loop()
         for master in self._masters:
             loop.remove_reader(master)
@@ -126,8 +128,14 @@ class Line:
 
     def _pass(self, source: int, target: int, faulty: Line | None) -> None:
         data = os.read(source, 4096)
-        for part in faulty.fault(data) if faulty is not None and faulty.fault is not None else [data]:
-            os.write(target, part)
+        if faulty is None or faulty.fault is None:
+            os.write(target, data)
+        else:
+            faulty.fault(data, lambda part: None if self._closed else _write(target, part))
+
+
+def _write(number: int, data: bytes) -> None:
+    os.write(number, data)
 
 
 @asynccontextmanager

@@ -18,7 +18,8 @@ FAULTS = ("delay", "cut", "double", "swap", "truncate", "split", "lose", "namele
 
 @dataclass
 class Proxy:
-    """`faults`: which may come, each drawn with `share` of the replies. `late_s`: how long a delay lasts."""
+    """`faults`: which may come, each drawn with `share` of the replies. `late_s`: how long a delay lasts.
+    `rtu`: replies have no transaction id."""
 
     port: int
     target: int
@@ -26,6 +27,7 @@ class Proxy:
     share: float = 0.3
     faults: Sequence[str] = FAULTS
     late_s: float = 0.15
+    rtu: bool = False
     done: Counter[str] = field(default_factory=Counter)
     overlaps: int = 0
     connections: int = 0
@@ -62,38 +64,38 @@ class Proxy:
     async def _replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, due: list[int]) -> None:
         with suppress(OSError):
             while data := await reader.read(4096):
-                await self._reply(data, writer)
-                due[0] = 0
+                await self._reply(data, writer, due)
         writer.close()
 
-    async def _reply(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _reply(self, data: bytes, writer: asyncio.StreamWriter, due: list[int]) -> None:
+        """Passes a reply on, or what is made of it; `due` is none from when the whole of it is on its way."""
         fault = self._random.choice(self.faults) if self._random.random() < self.share else "none"
-        earlier, self._earlier = self._earlier, data
+        earlier, self._earlier = self._earlier or data, data
         self.done[fault] += 1
-        if fault == "delay":
-            await asyncio.sleep(self.late_s)
-            writer.write(data)
-        elif fault == "cut":
+        if fault == "cut":
             writer.write(data[: self._random.randrange(len(data))])
             writer.close()
-        elif fault == "double":
-            writer.write(data)
-            if self._random.random() < 0.5:
-                await asyncio.sleep(0.001)
-            writer.write(data)
         elif fault == "swap":
-            writer.write(earlier or data)
+            if self.rtu and earlier[:3] == data[:3]:
+                due[0] = 0  # to the same request, asked again: an answer like any other
+            writer.write(earlier)
         elif fault == "truncate":
             writer.write(data[: -self._random.randrange(1, len(data))])
-        elif fault == "split":
-            at = self._random.randrange(1, len(data))
-            writer.write(data[:at])
-            await asyncio.sleep(0.002)
-            writer.write(data[at:])
         elif fault == "nameless":
             writer.write(b"\0\0" + data[2:])
         elif fault != "lose":
+            if fault == "delay":
+                await asyncio.sleep(self.late_s)
+            elif fault == "split":
+                at = self._random.randrange(1, len(data))
+                writer.write(data[:at])
+                data = data[at:]
+                await asyncio.sleep(0.002)
+            due[0] = 0
             writer.write(data)
+            if fault == "double":
+                await asyncio.sleep(self._random.choice((0, 0.001)))
+                writer.write(data)
 
 
 @asynccontextmanager

@@ -1,0 +1,160 @@
+"""What networks and serial lines do to answers: no wrong value is ever taken, and reading goes on by itself.
+
+Each run is drawn from a seed, which stands in the test's name. LINETALLY_FAULT_REPLIES=20000 makes the runs long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from agent.backoff import Backoff
+from agent.config_modbus import ModbusLink
+from agent.sources.modbus_link import Link
+from tests.agent.modbus.rig import reading, require_right, serial, tag, tcp
+from tests.support import modbus
+from tests.support.proxy import FAULTS, Proxy, serving
+
+pytestmark = pytest.mark.needs("gcc")
+REPLIES = int(os.environ.get("LINETALLY_FAULT_REPLIES", "100"))
+TIMEOUT_MS = 60
+LATE_S = 0.09
+"""After the timeout, and before the end of the silence that follows one."""
+
+# Blocks of different lengths: without transaction ids nothing else tells one answer from another.
+TAGS = tuple(
+    tag(column, register, table)
+    for column, (register, table) in enumerate(
+        [(0, "holding"), (200, "holding"), (201, "holding"), (400, "holding"), (403, "holding"), (7, "input"),
+         (12, "input"), (300, "input"), (307, "input")]
+    )
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backoff, "next_s", lambda self: 0.02)
+
+
+async def _through(proxy: Proxy, link: ModbusLink, least: int) -> None:
+    async with serving(proxy), reading(link, TAGS, every_ms=10, timeout_ms=TIMEOUT_MS, hole_limit=10) as line:
+        await line.until(
+            lambda: proxy.done.total() >= REPLIES and set(proxy.faults) <= set(proxy.done), 20 + REPLIES / 5
+        )
+    taken = require_right(line, TAGS)
+    assert proxy.overlaps == 0, "a request was sent while an answer was due"
+    assert taken >= least, (taken, proxy.done)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_bad_network(tmp_path: Path, free_port: Callable[[], int], seed: int) -> None:
+    with modbus.libmodbus(tmp_path, "tcp", target := free_port(), 1):
+        proxy = Proxy(free_port(), target, seed, faults=FAULTS, late_s=LATE_S)
+        asyncio.run(_through(proxy, tcp(proxy.port), REPLIES // 3))
+
+
+@pytest.mark.parametrize("seed", [4])
+def test_a_bad_network_before_a_serial_gateway(tmp_path: Path, free_port: Callable[[], int], seed: int) -> None:
+    async def scenario() -> None:
+        target = free_port()
+        faults = [fault for fault in FAULTS if fault != "nameless"]
+        proxy = Proxy(free_port(), target, seed, faults=faults, late_s=LATE_S, rtu=True)
+        with modbus.Line() as line:
+            async with modbus.serial_gateway(target, line.reader):
+                peer = await asyncio.to_thread(stack.enter_context, modbus.libmodbus(tmp_path, "rtu", line.device, 1))
+                await _through(proxy, tcp(proxy.port, "rtu-over-tcp"), REPLIES // 3)
+                await asyncio.to_thread(peer.end)
+
+    with ExitStack() as stack:
+        asyncio.run(scenario())
+
+
+class BadLine:
+    """What happens on a long serial line without termination."""
+
+    def __init__(self, seed: int) -> None:
+        self.done: Counter[str] = Counter()
+        self._random = random.Random(seed)
+
+    def __call__(self, data: bytes, write: Callable[[bytes], None]) -> None:
+        kinds = ("flip", "noise before", "noise after", "lose", "late", "double", "truncate")
+        kind = self._random.choice(kinds) if self._random.random() < 0.25 else "none"
+        self.done[kind] += 1
+        if kind == "flip":
+            at = self._random.randrange(8 * len(data))
+            data = bytes(byte ^ (1 << at % 8 if i == at // 8 else 0) for i, byte in enumerate(data))
+        elif kind == "noise before":
+            data = b"\0" + data
+        elif kind == "noise after":
+            data += b"\xff"
+        elif kind == "double":
+            data += data
+        elif kind == "truncate":
+            data = data[: self._random.randrange(1, len(data))]
+        if kind == "late":
+            asyncio.get_running_loop().call_later(LATE_S, write, data)
+        elif kind != "lose":
+            write(data)
+
+
+@pytest.mark.parametrize("seed", [6])
+def test_a_bad_serial_line(tmp_path: Path, seed: int) -> None:
+    async def scenario() -> None:
+        fault = BadLine(seed)
+        with modbus.Line(fault) as line:
+            peer = await asyncio.to_thread(stack.enter_context, modbus.libmodbus(tmp_path, "rtu", line.device, 1))
+            link = serial(line.reader)
+            async with reading(link, TAGS, every_ms=10, timeout_ms=TIMEOUT_MS, hole_limit=10) as found:
+                await found.until(lambda: fault.done.total() >= REPLIES and len(fault.done) == 8, 20 + REPLIES / 5)
+            assert require_right(found, TAGS) >= REPLIES // 3
+            await asyncio.to_thread(peer.end)
+
+    with ExitStack() as stack:
+        asyncio.run(scenario())
+
+
+def test_lines_that_share_a_link_ask_one_after_the_other(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    async def scenario(proxy: Proxy) -> None:
+        links: dict[ModbusLink, Link] = {}
+        link = tcp(proxy.port)
+        async with serving(proxy), reading(link, TAGS[:3], links, every_ms=10) as first:
+            async with reading(link, TAGS[3:6], links, every_ms=10) as second, reading(link, TAGS, links) as third:
+                for line in (first, second, third):
+                    await line.polls(10)
+            # The others have gone; the connection that they shared is still there.
+            await first.polls(5)
+        assert (proxy.overlaps, proxy.connections) == (0, 1)
+        assert all(require_right(line, TAGS) for line in (first, second, third))
+
+    with modbus.libmodbus(tmp_path, "tcp", target := free_port(), 1):
+        asyncio.run(scenario(Proxy(free_port(), target, share=0.0)))
+
+
+def test_a_device_that_freezes_and_one_that_is_killed_come_back(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        with modbus.libmodbus(tmp_path, "tcp", port, 1) as peer:
+            async with reading(tcp(port), TAGS, timeout_ms=100) as line:
+                await line.polls(2)
+                peer.process.send_signal(signal.SIGSTOP)
+                await line.until(lambda: line.events[-1].startswith("lost"))
+                assert "no answer in time" in line.events[-1]
+                peer.process.send_signal(signal.SIGCONT)
+                await line.polls(2)
+                peer.process.kill()
+                await line.until(lambda: "is the PLC on?" in line.events[-1])
+                await asyncio.to_thread(peer.process.communicate)
+                again = await asyncio.to_thread(stack.enter_context, modbus.libmodbus(tmp_path, "tcp", port, 1))
+                await line.polls(2)
+            await asyncio.to_thread(again.end)
+
+    with ExitStack() as stack:
+        asyncio.run(scenario())
