@@ -473,7 +473,7 @@ class TestBackdated:
         note = journal.note()
         places = {(each.kid, each.record.sequence): i for i, each in enumerate(journal.records)}
         proofs = {at: journal.proof(places[at], note) for at in honest_parts.proofs}
-        forged = replace(honest_parts, proofs=proofs, checkpoint=note)
+        forged = replace(honest_parts, proofs=proofs, checkpoint=note, dated=journal.dated())
         refused(forged, tmp_path, Step.INCLUSION, "and a record before it is entry")
 
     def test_two_plans_to_choose_from(self, tmp_path: Path) -> None:
@@ -620,6 +620,7 @@ class TestSplitView:
             part(good)
         for key, name in ((NEW_KEY, ONE), (KEY[TWO], TWO)):  # without the late rejects
             good.say(key, name, Heartbeat(), PLAN.reporting.to_ms)
+        bad.cosigned_s, good.cosigned_s = {}, {}  # other witnesses'
         keys = []
         with _witness(tmp_path / "w1", LOG, "w1") as one, _witness(tmp_path / "w2", LOG, "w2") as two:
             notes = []
