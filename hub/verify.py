@@ -1,7 +1,8 @@
 """`linetally-verify`: the offline verdict on a bundle, for a committee member's terminal.
 
-Decides how a verdict reads. The verification itself is `protocols.evidence.verify`; this file imports nothing else of
-the hub, no network and no database, so that `pip install '.[verify]'` is all it needs.
+Decides how a verdict reads on a terminal. The verification itself is `protocols.evidence.verify`, the page for people
+`hub.verdict_page`; nothing else of the hub is imported, no network and no database, so that `pip install '.[verify]'`
+is all it needs.
 
 Exit codes: 0 the bundle passes, 1 it fails, 2 the command was used wrongly (no such file, no usable policy).
 """
@@ -9,8 +10,11 @@ Exit codes: 0 the bundle passes, 1 it fails, 2 the command was used wrongly (no 
 from __future__ import annotations
 
 import argparse
+import getpass
+import hashlib
 import json
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +29,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from hub.verdict_page import Circumstances, page
 from protocols.errors import ConfigurationError
 from protocols.evidence.policy import Trust
 from protocols.evidence.testimony import Swift
@@ -41,6 +46,8 @@ examples:
       check a report's bundle; the first word is the verdict
   linetally-verify outcome.zip --policy manufacturing-plus.policy --json > verdict.json
       the same for a program
+  linetally-verify outcome.zip --policy manufacturing-plus.policy --html verdict.html
+      the verdict as a page to read, print and file
   linetally-verify outcome.zip --policy manufacturing-plus.policy --quiet && echo accepted
       only the exit code: 0 passes, 1 fails, 2 used wrongly
 
@@ -70,16 +77,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
             verdict = _verify(
                 file, trust, errors, show=not (options.quiet or options.json), one_by_one=options.one_by_one
             )
+            if options.html is not None:
+                _write_page(verdict, options, file)
     except ConfigurationError as error:
         return _wrong(errors, f"The policy file cannot be used: {error}")
     except OSError as error:
-        return _wrong(errors, f"Cannot read {error.filename}: {error.strerror}. Check the path and its permissions.")
+        verb = "write" if options.html is not None and str(error.filename) == str(options.html) else "read"
+        return _wrong(errors, f"Cannot {verb} {error.filename}: {error.strerror}. Check the path and its permissions.")
     if options.json:
         json.dump(verdict.to_data(), sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
     elif not options.quiet:
         show(verdict, Console(highlight=False), options.bundle.name)
     return _PASSED if verdict.ok else _FAILED
+
+
+def _write_page(verdict: Verdict, options: argparse.Namespace, file: BinaryIO) -> None:
+    """Raises OSError where the page cannot be written."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    of = Circumstances(
+        bundle_name=options.bundle.name,
+        bundle_sha256=digest.hexdigest(),
+        policy_name=options.policy.name,
+        policy_sha256=hashlib.sha256(options.policy.read_bytes()).hexdigest(),
+        who=_who(),
+        now=datetime.now().astimezone(),
+        zone=_zone(str((verdict.plan or {}).get("timezone", "UTC"))),
+        proves=PROVES,
+        cannot=CANNOT,
+    )
+    options.html.write_text(page(verdict, of), encoding="utf-8")
+
+
+def _who() -> str:
+    """The user and the machine, as far as they tell."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user without a name, as in a container
+        user = "somebody"
+    return f"{user} on {platform.node() or 'this machine'}"
 
 
 def show(verdict: Verdict, console: Console, name: str) -> None:
@@ -179,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the ZIP file that came with the report")
     parser.add_argument("--policy", type=Path, required=True, metavar="FILE", help="the scheme's published policy file")
     parser.add_argument("--json", action="store_true", help="print the whole verdict as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the verdict as a page of HTML as well")
     parser.add_argument("--quiet", action="store_true", help="print nothing; the exit code is the verdict")
     parser.add_argument(
         "--one-by-one",

@@ -146,7 +146,7 @@ def judge(
     found = {}
     for size in range(3, len(leaves), 4):
         body = Checkpoint(LOG.name, size, merkle.root(leaves[:size]))
-        ends_ms = max(Site.ordinary().bodies[i][1] for i in range(size - 2)) + later_ms
+        ends_ms = max(site.bodies[i][1] for i in range(size - 2)) + later_ms
         note = checkpoint.cosign(checkpoint.sign(body, LOG), LOG.verifier, WITNESS, ends_ms // 1000 + 1)
         found[size] = dated.format(note, merkle.consistency_proof(leaves, size, len(leaves)))
     data = sample_bundle(replace(parts, dated=found))
