@@ -16,6 +16,7 @@ from asyncua import Server, ua
 
 from agent.config_opcua import OpcuaSource, OpcuaTag
 from agent.sources.opcua import OpcuaReader
+from agent.trust import TrustStore
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
 
@@ -110,6 +111,13 @@ def tag(role: SignalRole, name: str) -> OpcuaTag:
 
 
 TAGS = (tag(STATE, "State"), tag(TOTAL, "Total"), tag(PRODUCT, "Product"))
+
+
+def trust_server(state_folder: Path, certificate: Path) -> None:
+    """As if somebody had accepted it."""
+    folder = TrustStore(state_folder).trusted_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / certificate.name).write_bytes(certificate.read_bytes())
 
 
 @asynccontextmanager

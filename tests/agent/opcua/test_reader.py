@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from asyncua import ua
 
-from agent.sources import opcua as source
 from agent.sources import opcua_subscription
 from tests.agent.opcua.support import PRODUCT, STATE, TOTAL, Plc, reading
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.backoff.FIRST_S", 0.2)
-    monkeypatch.setattr(source, "QUARANTINE_S", 0.5)
-    monkeypatch.setattr(source.Backoff, "next_s", lambda self: 0.2)
-    logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
 
 def test_values_come_with_the_plcs_time_and_texts_become_codes(tmp_path: Path, free_port: Callable[[], int]) -> None:
