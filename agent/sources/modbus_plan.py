@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from agent.config_modbus import BIT_TABLES, ModbusTag
@@ -17,6 +18,8 @@ MAX_REGISTERS: Final = 125
 MAX_BITS: Final = 2000
 """Modbus Application Protocol 1.1b3, 6.1 to 6.4: the most that one request may read."""
 QUARANTINE_S: Final = 30.0
+MEMORY_S: Final = 3600.0
+"""How long a refused block is known as such: a changed program in the PLC may have changed its registers."""
 PATIENCE: Final = 3
 """Exception 4, "the device has failed", passes on most devices, and is how some refuse a hole: cut after so many."""
 _ILLEGAL_FUNCTION: Final = 1
@@ -83,19 +86,38 @@ def _around(read: Read, tags: tuple[ModbusTag, ...]) -> Read:
 
 
 class Blocks:
-    """The requests of one device, as they were learned. `now`: seconds of any clock that only goes forward."""
+    """The requests of one device, as they were learned. `now`: seconds of any clock that only goes forward.
+
+    Cutting finds what a device refuses, and leaves more parts than it takes; so parts are put together again, one
+    pair a poll, until what holds a refused block is known and nothing else is cut.
+    """
 
     def __init__(self, reads: Iterable[Read]) -> None:
         self._reads = list(reads)
+        self._planned = tuple(self._reads)
         self._aside: dict[Read, float] = {}
         self._failures: dict[Read, int] = {}
+        self._refused: dict[Read, float] = {}
+        self._trial: tuple[Read, Read, Read] | None = None
 
     def due(self, now: float) -> list[Read]:
         """What to ask for now: all but what is set aside."""
-        return [read for read in self._reads if self._aside.get(read, now) <= now]
+        out = [read for read in self._reads if self._aside.get(read, now) <= now]
+        self._trial = None
+        for first, second in pairwise(self._reads):
+            if first not in self._aside and second not in self._aside and self._may_join(first, second, now):
+                both = _around(first, (*first.tags, *second.tags))
+                self._trial = both, first, second
+                at = out.index(first)
+                out[at : at + 2] = [both]
+                break
+        return out
 
     def refused(self, read: Read, code: int, now: float) -> list[Read]:
         """What to ask for instead of a read that was answered by exception `code`; empty: nothing more for now."""
+        if self._trial is not None and read == self._trial[0]:
+            self._refused[read] = now + MEMORY_S
+            return list(self._trial[1:])
         if code not in (_ILLEGAL_FUNCTION, *_ILLEGAL_RANGE):
             self._failures[read] = self._failures.get(read, 0) + 1
             if self._failures[read] < PATIENCE:
@@ -105,12 +127,16 @@ class Blocks:
         if halves is None:
             self._aside[read] = now + QUARANTINE_S
             return []
+        self._refused[read] = now + MEMORY_S
         at = self._reads.index(read)
         self._reads[at : at + 1] = halves
         return list(halves)
 
     def answered(self, read: Read) -> None:
         """The device gave what was asked for."""
+        if self._trial is not None and read == self._trial[0]:
+            at = self._reads.index(self._trial[1])
+            self._reads[at : at + 2] = [read]
         self._failures.pop(read, None)
         self._aside.pop(read, None)
 
@@ -120,3 +146,16 @@ class Blocks:
 
     def __len__(self) -> int:
         return len(self._reads)
+
+    def _may_join(self, first: Read, second: Read, now: float) -> bool:
+        """Whether both were one read by plan, and nothing in them as one is known to be refused."""
+        end = second.address + second.count
+        return any(
+            plan.table == first.table == second.table
+            and plan.address <= first.address
+            and end <= plan.address + plan.count
+            for plan in self._planned
+        ) and not any(
+            bad.table == first.table and first.address <= bad.address and bad.address + bad.count <= end and now < until
+            for bad, until in self._refused.items()
+        )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config_modbus import ModbusTag
-from agent.sources.modbus_plan import PATIENCE, QUARANTINE_S, Blocks, Read, cut, plan
+from agent.sources.modbus_plan import MEMORY_S, PATIENCE, QUARANTINE_S, Blocks, Read, cut, plan
 from protocols.plc.roles import SignalRole
 
 TOTAL = SignalRole.TOTAL
@@ -100,11 +100,43 @@ def test_cutting_ends_with_all_tags_whose_registers_exist(tags: list[ModbusTag],
         assert set(range(one.register, one.register + one.count)) <= existing
     lone = {one for one in tags if _alone(one, tags) and set(range(one.register, one.register + one.count)) <= existing}
     assert lone <= found
-    second, again = poll(1.0)
-    assert again == found
-    assert second <= min(first, len(blocks))  # it was learned: nothing that is refused is asked for again
-    third, _ = poll(QUARANTINE_S + 1)
-    assert third == len(blocks)
+    now = 0.0
+    for _ in range(len(tags)):
+        now += 0.01
+        _, again = poll(now)
+        assert again == found
+    requests, _ = poll(now)
+    assert requests <= min(first, len(blocks))  # it was learned: nothing that is refused is asked for again
+    later, _ = poll(now + QUARANTINE_S)
+    assert later == len(blocks)  # but for what was set aside, now and then
+
+
+def test_a_hole_costs_one_more_read_and_no_more() -> None:
+    """However the cuts fell, what is left is one read on each side of what the device refuses."""
+    blocks = Blocks(plan([tag(at) for at in (0, 10, 49, 51, 53, 90, 95, 99, 120)]))
+    missing = set(range(50, 53))
+    for now in range(8):
+        waiting, requests = blocks.due(now), 0
+        while waiting:
+            read = waiting.pop(0)
+            requests += 1
+            if missing & set(range(read.address, read.address + read.count)):
+                waiting = blocks.refused(read, 2, now) + waiting
+            else:
+                blocks.answered(read)
+    assert requests == 2
+    assert shape(blocks.due(8)) == [("holding", 0, 50), ("holding", 53, 68)]
+
+
+def test_what_was_refused_is_tried_again_after_an_hour() -> None:
+    blocks = Blocks(plan([tag(0), tag(5)]))
+    (whole,) = blocks.due(0.0)
+    for half in blocks.refused(whole, 2, 0.0):
+        blocks.answered(half)
+    assert len(blocks.due(MEMORY_S - 1)) == 2
+    assert blocks.due(MEMORY_S) == [whole]
+    blocks.answered(whole)
+    assert len(blocks) == 1
 
 
 def _alone(one: ModbusTag, tags: list[ModbusTag]) -> bool:
