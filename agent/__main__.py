@@ -30,6 +30,8 @@ examples:
       what was measured, and what the hub has not confirmed yet
   linetally-agent amend --help
       correct a stop's reason or the rejects of a lot, afterwards
+  linetally-agent raw --help
+      raw samples of some minutes, for an audit
   linetally-agent simulate --plant plant.toml
       a simulated plant, to try all this without a PLC
 
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from agent import amend, definition_command
+    from agent import amend, definition_command, raw_command
     from agent.simulator import command as simulate
 
     parser = _Parser("linetally-agent", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     status = _add(commands, "status", "what was measured, and what waits for a receipt", _STATUS, _status)
     status.add_argument("--json", action="store_true", help="for scripts")
     amend.add_parser(commands)
+    raw_command.add_parser(commands)
     definition_command.add_parser(commands)
     simulate.add_parser(commands)
     return parser

@@ -51,8 +51,11 @@ class Image:
         """Every change before `time_ms` has arrived: values held till then are fresh."""
         self._alive_ms = max(self._alive_ms, time_ms)
 
-    def release(self, until_ms: int) -> SampleBlock | None:
-        """The rows up to `until_ms`. Rows of later calls are never older than it."""
+    def release(self, until_ms: int, *, repeat: bool = True) -> SampleBlock | None:
+        """The rows up to `until_ms`. Rows of later calls are never older than it.
+
+        `repeat`: whether held values may be repeated at its end.
+        """
         rows: list[tuple[int, tuple[int, ...], int]] = []
         while self._waiting and self._waiting[0][0] <= until_ms:
             time_ms, _, column, value, good = heapq.heappop(self._waiting)
@@ -65,7 +68,7 @@ class Image:
             rows.append((time_ms, tuple(self._values), self._valid))
             self._row_ms = time_ms
         fresh_ms = min(until_ms, self._alive_ms)
-        if self._valid & ~self._always and fresh_ms - self._row_ms >= self._keep_alive_ms:
+        if repeat and self._valid & ~self._always and fresh_ms - self._row_ms >= self._keep_alive_ms:
             rows.append((fresh_ms, tuple(self._values), self._valid))
             self._row_ms = fresh_ms
         self._floor_ms = max(self._floor_ms, until_ms)

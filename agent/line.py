@@ -118,15 +118,16 @@ class Line:
         until_ms = now_ms - self.delay_ms
         if until_ms <= self.meter.closed_until_ms:
             return []  # the clock was set back: wait until it comes by again
-        windows = self.meter.measure(until_ms, self._release)
+        windows = self.meter.measure(until_ms, lambda at_ms: self._release(at_ms, until_ms))
         if self.late_count >= self._late_said + (_LATE_SAID_EACH if self._late_said else 1):
             self._late_said = self.late_count
             words = "%d values so far came after their time was measured, over %.1f s late; they count from then on"
             self.log.warning(words, self._late_said, self.delay_ms / self._scale / 1000)
         return windows
 
-    def _release(self, until_ms: int) -> list[SampleBlock]:
-        block = self._image.release(until_ms)
+    def _release(self, at_ms: int, until_ms: int) -> list[SampleBlock]:
+        # At the edges on the way there nothing is repeated: chunks must not change what is measured.
+        block = self._image.release(at_ms, repeat=at_ms == until_ms)
         return [] if block is None else [block]
 
     def _doubt(self, difference_ms: int) -> None:

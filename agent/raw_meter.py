@@ -25,8 +25,6 @@ from protocols.plc.sample import SampleBlock
 
 ROWS_A_CHUNK: Final = 4096
 """More rows than this end a chunk before its edge: it must travel in one message."""
-_ONLY_FOR_OTHERS: Final = frozenset({"ended", "handed_ms", "live"})  # display, and stops that were handed out
-
 _NO_ROWS: Final = SampleBlock(np.empty(0, np.int64), np.empty((0, 1), np.int64), np.empty(0, np.uint32))
 
 Rows = Callable[[int], Iterable[SampleBlock]]
@@ -87,7 +85,7 @@ class RawMeter(LineMeter):
             self._raw_start_ms, self._opening = chunk.start_ms, chunk.carry
             self._note(chunk.block)
         elif carry is not None:
-            self._opening = self._memory_now()
+            self._opening = self.memory()
         self._edge_ms = self._next_edge(self._raw_start_ms)
 
     @property
@@ -122,7 +120,7 @@ class RawMeter(LineMeter):
         """From now on there are chunks; all rows up to `at_ms` have been given, and none after it."""
         self.keeps = True
         self._given, self._rows = [], 0
-        self._opening = self._memory_now()
+        self._opening = self.memory()
         self._raw_start_ms = at_ms
         self._edge_ms = self._next_edge(at_ms)
 
@@ -169,16 +167,13 @@ class RawMeter(LineMeter):
         if reason is not None:
             self._lost.append(LostRaw(self.configuration.line_id, self._raw_start_ms, end_ms, reason))
         self._given, self._rows = [], 0
-        self._opening = self._memory_now()
+        self._opening = self.memory()
         self._raw_start_ms = end_ms
 
     def _chunk(self, end_ms: int) -> Chunk:
         configuration = self.configuration
         block = joined(self._given) if self._given else _NO_ROWS
         return Chunk(configuration.line_id, configuration.hash, self._raw_start_ms, end_ms, self._opening, block)
-
-    def _memory_now(self) -> dict[str, Any]:
-        return {name: value for name, value in self.carry().items() if name not in _ONLY_FOR_OTHERS}
 
     def _next_edge(self, at_ms: int) -> int:
         return (at_ms // self._grid_ms + 1) * self._grid_ms

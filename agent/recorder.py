@@ -207,7 +207,10 @@ class Recorder:
             self._spool.append(records, drop=drop)
             self._sealer = sealer
             self._bounds.dropped(drop)
+        before = self._bounds.no_room
         self._bounds.settled()
+        if self._bounds.no_room != before:
+            self._spool.set_meta({"raw_full": (self._bounds.no_room or "").encode()})
         while (lost := self._bounds.to_tell()) is not None:
             self._chain(lost, now, now)
             self._bounds.told()

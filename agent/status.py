@@ -58,6 +58,17 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
             "last_receipt": {"sequence": int(sequence), "time_ms": int(time_ms)} if receipt else None,
             "log_size": None if seen is None else seen.size,
             "log_alarm": read_alarm(spool),
+            "raw": [
+                {
+                    "line": held.line_id,
+                    "chunks": held.chunks,
+                    "bytes": held.size_bytes,
+                    "oldest_ms": held.oldest_ms,
+                    "newest_ms": held.newest_ms,
+                }
+                for held in spool.shelf.held()
+            ],
+            "raw_full": (spool.meta("raw_full") or b"").decode() or None,
             "refused": (spool.meta("refused") or b"").decode() or None,
         }
 
@@ -89,6 +100,14 @@ def status_words(status: dict[str, Any]) -> str:
             )
             out.append(f"{'':<{width}}  {words}")
         out += [f"{'':<{width}}  {_stop(stop)}" for stop in line["stops"]]
+    for held in status["raw"]:
+        days = (held["newest_ms"] - held["oldest_ms"]) / 86_400_000
+        words = f"{days:.1f} days, {held['bytes'] / 1e6:.1f} MB, from {_time(held['oldest_ms'])} on"
+        out.append(f"raw samples of {held['line']}: {words}")
+    if not status["raw"]:
+        out.append("no raw samples are held")
+    if status["raw_full"]:
+        out.append(f"new raw samples are not kept: {status['raw_full']}")
     return "\n".join(out)
 
 

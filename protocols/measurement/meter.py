@@ -215,6 +215,14 @@ class LineMeter:
 
     def carry(self) -> dict[str, Any]:
         """All that a restart needs: integers, texts and lists. "live" serves display alone, and may be missing."""
+        return self.memory() | {
+            "ended": [[int(value) for value in astuple(stop)] for stop in self._ended],
+            "handed_ms": self._handed_ms,
+            "live": self._shown.to_data(),
+        }
+
+    def memory(self) -> dict[str, Any]:
+        """Of `carry`, what the windows to come depend on."""
         # A row at the last window's very end may have come after it was closed: what is remembered has one form.
         self._timeline.forget(self._closed_ms)
         return {
@@ -222,9 +230,6 @@ class LineMeter:
             "changes": [[at, product] for at, product in self._changes],
             "closed_ms": self._closed_ms,
             "deltas": self._all_deltas().tolist(),
-            "ended": [[int(value) for value in astuple(stop)] for stop in self._ended],
-            "handed_ms": self._handed_ms,
-            "live": self._shown.to_data(),
             "memory": self._memory.tolist(),
             "moves": [list(move) for move in self._moves],
             "product": self._product,
