@@ -47,6 +47,10 @@ class Evidence(Protocol):
         """The messages at these places, as far as they are there and count."""
         ...
 
+    def places(self, line_id: str, from_ms: int, to_ms: int) -> set[Place]:
+        """Where windows of a line that touch [from_ms, to_ms) are stated."""
+        ...
+
     def windows(
         self, line_id: str, from_ms: int | None = None, to_ms: int | None = None
     ) -> Iterator[tuple[Window, bytes]]:
@@ -90,6 +94,11 @@ class LogEvidence:
             if each.leaf_index < self.checkpoint.size:
                 yield each.window, each.configuration_hash
 
+    def places(self, line_id: str, from_ms: int, to_ms: int) -> set[Place]:
+        leaves = self._index.leaves_of_windows([line_id], from_ms, to_ms)
+        found = (each for leaf in leaves for each in self._index.records(from_index=leaf, to_index=leaf + 1))
+        return {(Kid(each.kid), each.sequence) for each in found}
+
     def _leaves_of(self, kid: Kid) -> dict[int, int]:
         """Where a trusted key's records stand, by sequence; the question to the index is asked once."""
         if kid not in self._leaves:
@@ -128,20 +137,28 @@ class BundleEvidence:
         self.keys: Keys = {kid: (each.public_key, each.line_ids) for kid, each in authority.gateways.items()}
         configurations: dict[bytes, Mapping[str, Any]] = {}
         self._records: dict[Place, bytes] = {}
+        self._spans: dict[str, list[tuple[int, int, Place]]] = {}
         for kid in self._bundle.kids():
             for _, raw in self._bundle.records(bundles.records_file(kid)):
                 record = SignedRecord(raw)
                 match record.record.body:
                     case Configurations(stated):
                         configurations |= {data_hash(data): data for data in stated}
-                    case Measurement():
-                        self._records[kid, record.record.sequence] = raw
+                    case Measurement(lines):
+                        place = kid, record.record.sequence
+                        self._records[place] = raw
+                        for line in lines:
+                            span = line.windows[0].start_ms, line.windows[-1].end_ms
+                            self._spans.setdefault(line.line_id, []).append((*span, place))
                     case _:
                         pass
         self.configurations: Mapping[bytes, Mapping[str, Any]] = configurations
 
     def records(self, places: Iterable[Place]) -> dict[Place, bytes]:
         return {place: self._records[place] for place in places if place in self._records}
+
+    def places(self, line_id: str, from_ms: int, to_ms: int) -> set[Place]:
+        return {place for start, end, place in self._spans.get(line_id, ()) if start < to_ms and end > from_ms}
 
     def windows(
         self, line_id: str, from_ms: int | None = None, to_ms: int | None = None

@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
 
+import zstandard
+
 from hub.audit.evidence import Evidence
-from hub.audit.inspection import Inspected, Job, inspect
+from hub.audit.inspection import Inspected, Job, Place, inspect
 from hub.audit.minutes import decide_ms
-from protocols.evidence.raw import GRID_MS, Piece
+from hub.audit.unpacking import span_of
+from protocols.errors import Malformed
+from protocols.evidence.raw import GRID_MS, Piece, decompress
 from protocols.measurement.configuration import LineConfiguration
 
 PIECES_A_JOB = 1_440
@@ -74,7 +78,7 @@ def _jobs(evidence: Evidence, pieces: Iterator[Piece], asked: Asked | None, gath
         if not ahead:
             return
         own, tail = ahead[:PIECES_A_JOB], ahead[PIECES_A_JOB:]
-        places = {(piece.kid, piece.sequence) for piece in ahead}
+        places = {(piece.kid, piece.sequence) for piece in ahead} | _earlier(evidence, ahead)
         few = number == 0 and not tail
         yield Job(
             own,
@@ -86,6 +90,21 @@ def _jobs(evidence: Evidence, pieces: Iterator[Piece], asked: Asked | None, gath
             gather or (1 if few else GATHERED),
         )
         ahead, number = tail, number + 1
+
+
+def _earlier(evidence: Evidence, pieces: Iterable[Piece]) -> set[Place]:
+    """Records that state windows of long chunks besides the one that commits to them: where no row came for a while,
+    one chunk holds the time of many windows, and only the last of their records names it."""
+    found: set[Place] = set()
+    decompressor = zstandard.ZstdDecompressor()
+    for piece in pieces:
+        try:
+            span = span_of(decompress(piece.compressed, decompressor))
+        except Malformed:
+            continue  # the job says so
+        if span is not None and span[2] - span[1] > GRID_MS and span[0] in evidence.line_ids:
+            found |= evidence.places(*span)
+    return found
 
 
 def _tail(evidence: Evidence) -> int:

@@ -35,9 +35,9 @@ class Job:
     """What one process works on. All of it is bytes, numbers and texts.
 
     `pieces`: of any lines, in any order. `tail`: pieces after them that only help to decide the last windows.
-    `records`: the messages that the pieces name. `keys`: public keys (32 bytes) of trusted gateways, and their lines.
-    `configurations`: `LineConfiguration.to_data()` by hash, as the log has them. `asked`: by line, the starts of the
-    windows to be compared; None: all. `gather`: as of `replay`.
+    `records`: the messages that the pieces name, and those that state windows of their time besides. `keys`: public
+    keys (32 bytes) of trusted gateways, and their lines. `configurations`: `LineConfiguration.to_data()` by hash, as
+    the log has them. `asked`: by line, the starts of the windows to be compared; None: all. `gather`: as of `replay`.
     """
 
     pieces: Sequence[Piece]
@@ -255,10 +255,13 @@ class _Records:
             raise Refused("wrong-line", f"key {kid.hex()} is not enrolled for line {line_id}")
 
     def windows(self, line_id: str, configuration_hash: bytes) -> list[Window]:
-        """What the records that were asked for state of a line, in order of time."""
+        """What the job's trusted records state of a line, in order of time."""
         found: dict[int, Window] = {}
-        for record in self._trusted.values():
-            body = record.record.body
+        for place in self._job.records:
+            try:
+                body = self.trusted(place).record.body
+            except (Malformed, Unverified, Refused):
+                continue  # whoever signed it: not a gateway of this scheme
             for line in body.lines if isinstance(body, Measurement) else ():
                 if line.line_id == line_id and line.configuration_hash == configuration_hash:
                     found |= {window.start_ms: window for window in line.windows}

@@ -28,6 +28,18 @@ def prefix_of(line: LineStatement) -> bytes:
     return b"\x8a" + canonical.encode([VERSION, line.line_id, line.configuration_hash])[1:]
 
 
+def span_of(plain: bytes) -> tuple[str, int, int] | None:
+    """(line id, start_ms, end_ms) of a chunk, by its heads alone; None where these are not as usual."""
+    at = 2 if plain[:2] == b"\x8a\x01" else len(plain)
+    short = plain[at] & 31 if at < len(plain) else 31
+    at, length = (at + 2, plain[at + 1]) if short == 24 and at + 1 < len(plain) else (at + 1, short)
+    line_id, at = plain[at : at + length], at + length + 34
+    if len(plain) < at + 18 or plain[at] != 0x1B or plain[at + 9] != 0x1B:  # times are of 64 bits since 1970-02-19
+        return None
+    start_ms, end_ms = (int.from_bytes(plain[i + 1 : i + 9], "big") for i in (at, at + 9))
+    return line_id.decode("ascii", "replace"), start_ms, end_ms
+
+
 class Tree:
     """The leaves that are here of one line's commitment in one record."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +82,22 @@ def measured(
     seed: int = 1,
     change: Callable[[Window], Window] = lambda window: window,
     statement_minutes: int = 15,
+    without_edges: frozenset[int] = frozenset(),
 ) -> Gateway:
-    """What a gateway signs and keeps of some minutes of one line, the last not among its windows."""
+    """What a gateway signs and keeps of some minutes of one line, the last not among its windows.
+
+    `without_edges`: minutes at which no chunk begins, so that the one before is longer.
+    """
     block = samples(minutes * 60, seed)
     meter = LineMeter(configuration, START_MS)
     chunks: list[Chunk] = []
     windows: list[Window] = []
     carry: Mapping[str, Any] | None = None
-    for at_ms in range(START_MS, START_MS + minutes * MINUTE, MINUTE):
-        first, last = np.searchsorted(block.time_ms, [at_ms, at_ms + MINUTE], "right")
+    edges = [START_MS + minute * MINUTE for minute in range(minutes + 1) if minute not in without_edges]
+    for at_ms, end_ms in pairwise(edges):
+        first, last = np.searchsorted(block.time_ms, [at_ms, end_ms], "right")
         part = SampleBlock(block.time_ms[first:last], block.values[first:last], block.valid[first:last])
-        chunks.append(Chunk(configuration.line_id, configuration.hash, at_ms, at_ms + MINUTE, carry, part))
+        chunks.append(Chunk(configuration.line_id, configuration.hash, at_ms, end_ms, carry, part))
         for row in range(0, len(part), 20):
             meter.push(
                 SampleBlock(part.time_ms[row : row + 20], part.values[row : row + 20], part.valid[row : row + 20])

@@ -151,6 +151,16 @@ def test_without_a_seed_the_logs_root_hash_is_one(
         assert [row["seed"] for row in ask(capsys, config, "audit status P-7")] == [told["seed"], ""]
 
 
+def test_a_long_chunk_gives_the_windows_of_several_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no row came over some edges there is one chunk, and only the last of its windows' records names it."""
+    made = measured(minutes=25, statement_minutes=1, without_edges=frozenset({5, 6, 7}))
+    raw = raw_file(tmp_path, made.pieces[4:8])
+    with hub_with(tmp_path, made) as config:
+        asked = "--from 2026-06-01T08:04+08:00 --to 2026-06-01T08:08+08:00"
+        told = ask(capsys, config, f"audit replay P-7 --jobs 1 --raw {raw} {asked}")
+        assert (told["verdict"], told["lines"][0]["equal"], told["lines"][0]["chunks"]) == ("EQUAL", 4, 4)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -70,6 +70,6 @@ def test_minutes_that_are_asked_for_come_from_the_agent_and_give_the_signed_inte
         verdict = replayed()
         assert verdict["difference"] is None and verdict["refused_count"] == 0, verdict
         lines = verdict["lines"]
-        assert [line["equal"] for line in lines] == [len(AT)] * 2, verdict
+        assert [line["equal"] for line in lines] == [len(AT)] * 2, (verdict, status(), told)
         assert verdict["verdict"] == "EQUAL"
         assert all(line["memory_checked"] > 0 and line["memory_faults"] == 0 for line in lines)

@@ -172,6 +172,9 @@ class _Evidence:
     def __init__(self, gateway: Gateway) -> None:
         self._records = {(KID, made.record.sequence): made.raw for made in gateway.records}
 
+    def places(self, *_: object) -> set[object]:
+        return set()
+
     def records(self, places: object) -> dict[object, bytes]:
         return {place: self._records[place] for place in places if place in self._records}  # type: ignore[attr-defined]
 
