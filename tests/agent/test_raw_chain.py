@@ -9,23 +9,25 @@ from __future__ import annotations
 import os
 import random
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent import app
+from agent import app, raw_bounds, seal
+from agent import recorder as recorder_module
 from agent.challenges import answer
 from agent.clock import ManualClock
 from agent.config import AgentConfiguration
 from agent.line import Line
-from agent.recorder import Recorder
-from agent.spool import Spool
-from protocols.evidence.bodies import Configurations, Measurement
+from agent.recorder import DISK_FULL, Recorder
+from agent.spool import Spool, SpoolFull
+from protocols.evidence.bodies import Configurations, Measurement, RawGap
+from protocols.evidence.cose import key_id
 from protocols.evidence.merkle import leaf_hash
 from protocols.evidence.raw import Chunk, decode_piece, decompress, verify_piece
-from protocols.evidence.record import SignedRecord
+from protocols.evidence.record import SignedRecord, encode_record
 from protocols.evidence.statement import LineStatement
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.replay import RawRows, compare, replay
@@ -37,6 +39,7 @@ from tests.reference import rfc6962
 KEY = Ed25519PrivateKey.from_private_bytes(b"\5" * 32)
 START = 1_790_000_100_000 - 1_790_000_100_000 % 900_000
 MINUTE = 60_000
+DAY = 86_400_000
 SEEDS = range(int(os.environ.get("LINETALLY_RAW_SEEDS", "4")))
 PRODUCTS = """
 [line.tags.product]
@@ -65,6 +68,7 @@ class Life:
     random: random.Random
     window_s: int = 60
     raw: str = ""
+    calm: bool = True
     clock: ManualClock = field(default_factory=lambda: ManualClock(START, b"\1" * 16))
     ideal_cycle: str = "1.2"
     state: int = 6
@@ -90,7 +94,9 @@ class Life:
         chance = self.random.random()
         now = self.clock.now_ms() + self.random.choice((250, 1000, 1000, 3000))
         self.clock.advance_to(now)
-        if chance < 0.02:
+        if self.calm:
+            pass
+        elif chance < 0.02:
             self.state = self.random.choice((6, 6, 6, 9, 11, 4))
         elif chance < 0.03:
             self.line.put(SignalRole.PRODUCT, self.random.choice((1, 2)), now)
@@ -123,7 +129,8 @@ class Life:
 
 
 def signed_of(spool: Spool) -> list[SignedRecord]:
-    return [SignedRecord(record.raw) for record in spool.open_records(0, 10_000)]
+    found = (spool.record(sequence) for sequence in range(spool.head()[0]))
+    return [SignedRecord(record.raw) for record in found if record is not None]
 
 
 def statements_of(records: list[SignedRecord]) -> list[tuple[SignedRecord, LineStatement]]:
@@ -136,8 +143,11 @@ def answered(spool: Spool, from_ms: int, to_ms: int) -> tuple[list[Answer], Answ
     return messages[:-1], messages[-1]
 
 
-def checked(spool: Spool) -> dict[bytes, list[Chunk]]:
-    """Every chunk that a challenge gives, proven by its record and its tree; by configuration."""
+def checked(spool: Spool, dropped_ms: int = 0) -> dict[bytes, list[Chunk]]:
+    """Every chunk that a challenge gives, proven by its record and its tree; by configuration.
+
+    `dropped_ms`: up to then they may be gone.
+    """
     records = signed_of(spool)
     by_sequence = {record.record.sequence: record for record in records}
     end_ms = max(line.windows[-1].end_ms for _, line in statements_of(records))
@@ -155,7 +165,7 @@ def checked(spool: Spool) -> dict[bytes, list[Chunk]]:
     for record, line in statements_of(records):
         mine = plain.get(record.record.sequence, [])
         assert all(line.windows[0].start_ms < chunk.end_ms <= line.windows[-1].end_ms for chunk, _ in mine)
-        if line.raw is None:
+        if line.raw is None or (not mine and line.windows[-1].end_ms <= dropped_ms):
             assert mine == []
             continue
         assert line.raw.root == rfc6962.mth([data for _, data in mine])
@@ -191,7 +201,134 @@ def replayed(spool: Spool, found: dict[bytes, list[Chunk]]) -> int:
 def test_whatever_happens_to_a_gateway_its_chunks_give_what_it_signed(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     with Spool.open(tmp_path) as spool:
-        Life(tmp_path, spool, chance, window_s=chance.choice((10, 60, 300))).events()
+        Life(tmp_path, spool, chance, window_s=chance.choice((10, 60, 300)), calm=False).events()
         windows = sum(len(line.windows) for _, line in statements_of(signed_of(spool)))
         compared = replayed(spool, checked(spool))
         assert compared > windows // 2
+
+
+# Bounds
+
+
+def receipted(spool: Spool) -> None:
+    spool.receipted([record.sequence for record in spool.open_records(0, 10_000)], {})
+
+
+def raw_gaps(spool: Spool) -> list[RawGap]:
+    return [body for record in signed_of(spool) if isinstance(body := record.record.body, RawGap)]
+
+
+def held(spool: Spool) -> tuple[int, int]:
+    """(chunks, end of the oldest)"""
+    return (sum(line.chunks for line in spool.shelf.held()), spool.shelf.oldest_ms("filling") or 0)
+
+
+def test_old_chunks_go_once_receipted_and_a_record_says_so(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        life = Life(tmp_path, spool, random.Random(0), raw="\n[raw]\nkeep_days = 1\n")
+        life.live(50)
+        life.clock.advance_to(START + DAY + 8 * 60 * MINUTE)
+        life.live(2)
+        assert held(spool)[1] == START + MINUTE, "nothing has a receipt: nothing goes"
+        assert raw_gaps(spool) == []
+        receipted(spool)
+        life.live(2)
+        chunks, oldest_ms = held(spool)
+        (gap,) = raw_gaps(spool)
+        assert (gap.line_id, gap.from_ms, gap.reason) == ("filling", START, "older than 1 days")
+        assert gap.chunks >= 30 and gap.to_ms <= oldest_ms and chunks >= 1
+        # What is left is whole: each chunk still leads to its record's root.
+        checked(spool, START + 60 * MINUTE)
+        pieces, end = answered(spool, START, START + 10 * MINUTE)
+        assert pieces == [] and end.words == "600 s of it are not held (see the raw-gap records)"
+
+
+def test_without_room_nothing_that_is_not_receipted_goes_and_new_chunks_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(raw_bounds, "LOOK_MS", 1000)
+    with Spool.open(tmp_path) as spool:
+        life = Life(tmp_path, spool, random.Random(0))
+        settings = replace(configuration(tmp_path).raw, max_bytes=20_000)
+        life.recorder._bounds._settings = settings
+        with caplog.at_level("WARNING", "linetally"):
+            life.live(90)
+        size = sum(line.size_bytes for line in spool.shelf.held())
+        assert 20_000 < size < 24_000
+        assert "No new raw samples are kept" in caplog.text
+        assert spool.meta("raw_full")
+        without = [line for _, line in statements_of(signed_of(spool)) if line.raw is None]
+        assert without, "such statements say null"
+        replayed(spool, checked(spool))
+        receipted(spool)
+        life.live(60)
+        assert sum(line.size_bytes for line in spool.shelf.held()) <= 20_000
+        assert spool.meta("raw_full") == b""
+        gaps = raw_gaps(spool)
+        assert {gap.reason for gap in gaps} == {raw_bounds.NO_ROOM, "more than 0 MB"}
+        first_loss = min(gap.from_ms for gap in gaps if gap.reason == raw_bounds.NO_ROOM)
+        assert first_loss > START
+        # Every minute up to the last statement is held, or a record says that it is not.
+        told = sorted((gap.from_ms, gap.to_ms) for gap in gaps)
+        places = [(p.start_ms, p.end_ms) for p in spool.shelf.overlapping("filling", START, 2**60)]
+        at = START
+        for from_ms, to_ms in sorted(told + places):
+            assert from_ms == at
+            at = to_ms
+
+
+def test_a_full_disk_loses_chunks_with_their_windows_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "HELD_WINDOWS", 3)
+    with Spool.open(tmp_path) as spool:
+        life = Life(tmp_path, spool, random.Random(3))
+        life.live(5)
+        commit = spool.commit
+
+        def full(_: object) -> None:
+            raise SpoolFull("the disk is full")
+
+        monkeypatch.setattr(spool, "commit", full)
+        life.live(12)
+        monkeypatch.setattr(spool, "commit", commit)
+        life.live(40)
+        (gap,) = raw_gaps(spool)
+        assert gap.reason == DISK_FULL and gap.chunks >= 5
+        assert replayed(spool, checked(spool)) > 20
+
+
+def test_raw_can_be_switched_off(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        life = Life(tmp_path, spool, random.Random(0), raw="\n[raw]\nkeep_days = 0\n")
+        life.live(20)
+        assert all(line.raw is None for _, line in statements_of(signed_of(spool)))
+        assert spool.shelf.held() == [] and life.line.meter.open_chunk() is None
+
+
+def test_a_record_that_must_be_split_commits_to_each_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 700
+    monkeypatch.setattr(seal, "fits", lambda record, **_: len(encode_record(record)) < limit)
+    with Spool.open(tmp_path) as spool:
+        life = Life(tmp_path, spool, random.Random(5))
+        life.live(33)
+        parts = statements_of(signed_of(spool))
+        assert len(parts) > 4
+        assert all(line.raw is not None for _, line in parts)
+        checked(spool)
+
+
+def test_a_new_key_still_proves_the_chunks_of_the_old_one(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        life = Life(tmp_path, spool, random.Random(0))
+        life.live(17)
+        old = {record.record.sequence: record for record in signed_of(spool)}
+        receipted(spool)
+        new = Ed25519PrivateKey.from_private_bytes(b"\6" * 32)
+        spool.begin_chain(b"GW-01 " + key_id(new.public_key().public_bytes_raw()).hex().encode())
+        pieces, end = answered(spool, START, START + 15 * MINUTE)
+        assert end.of == 15 and end.words == ""
+        for message in pieces:
+            assert message.piece is not None
+            piece = decode_piece(message.piece)
+            verify_piece(piece, old[piece.sequence])
