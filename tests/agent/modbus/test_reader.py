@@ -18,7 +18,7 @@ from agent.config_modbus import ModbusTag
 from agent.sources import modbus as source
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
-from tests.agent.test_opcua import Recorder
+from tests.support.line_input import LineRecorder
 
 STATE, TOTAL, REJECT = SignalRole.STATE, SignalRole.TOTAL, SignalRole.REJECT
 
@@ -44,10 +44,10 @@ async def plc(port: int, registers: list[int]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def reading(folder: Path, port: int, tags: tuple[ModbusTag, ...] = TAGS) -> AsyncIterator[Recorder]:
+async def reading(folder: Path, port: int, tags: tuple[ModbusTag, ...] = TAGS) -> AsyncIterator[LineRecorder]:
     settings = factory.configuration(folder, factory.modbus(port)).lines[0].source
     assert isinstance(settings, ModbusSource)
-    line = Recorder()
+    line = LineRecorder()
     task = asyncio.create_task(source.ModbusReader(settings, tags, None, line).run())
     try:
         yield line
