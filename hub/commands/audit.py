@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +20,11 @@ from hub import database as db
 from hub import root
 from hub.audit import auditor, challenges
 from hub.audit.evidence import BundleEvidence, Evidence, LogEvidence
-from hub.audit.examination import Asked, examine
-from hub.audit.minutes import Span, decide_ms, draw
+from hub.audit.examination import examine
 from hub.audit.store import RawStore
 from hub.audit.verdict import AuditVerdict, times, zone_of
 from hub.clock import now_ms
+from hub.commands.audit_minutes import asked_for, decide_times, drawn_windows, given_seed, named_windows
 from hub.commands.terminal import common_options, progress_bar, show, show_rows
 from hub.commands.workplace import append_here, opened
 from hub.config import HubConfig
@@ -32,11 +32,8 @@ from hub.registry import Registry
 from protocols.errors import Malformed, Refused, Unverified
 from protocols.evidence.policy import Trust
 from protocols.evidence.raw import Piece, read_pieces
-from protocols.measurement.account import Window
-from protocols.measurement.configuration import LineConfiguration
 
 NAME: Final = "audit"
-_MAX_MINUTES: Final = 1_440
 _EXAMPLES: Final = """\
 examples, for a committee member at the hub:
   linetally-hub audit challenge P-7 --days 2026-11-01..2026-11-20 --minutes 3
@@ -146,9 +143,9 @@ def run_init(args: argparse.Namespace) -> int:
 def run_challenge(args: argparse.Namespace) -> int:
     with opened(args) as (config, engine):
         evidence = _log_evidence(config, engine, args)
-        seed = _seed(args) or (b"" if args.at else evidence.checkpoint.root)
-        drawn = _named(evidence, args.at) if args.at else _drawn(evidence, seed, args)
-        decide = _decide(evidence, drawn)
+        seed = given_seed(args) or (b"" if args.at else evidence.checkpoint.root)
+        drawn = named_windows(evidence, args.at) if args.at else drawn_windows(evidence, seed, args)
+        decide = decide_times(evidence, drawn)
         for line_id, spans in drawn.items():
             challenges.ask(engine, args.project, line_id, spans, decide, seed, evidence.checkpoint, now_ms())
         zones = _zones(evidence)
@@ -228,7 +225,7 @@ def run_replay(args: argparse.Namespace) -> int:
             evidence = _log_evidence(config, engine, args)
             files = RawStore(config.raw_folder, 0).files(evidence.line_ids)
             known = [c for c in challenges.listed(engine, args.project) if c.line_id in evidence.line_ids]
-        seed, asked = _asked(evidence, known, args)
+        seed, asked = asked_for(evidence, known, args)
         files += args.raw
         with progress_bar("replaying") as progress:
             total = sum(path.stat().st_size for path in files) // 1000
@@ -261,67 +258,6 @@ def _log_evidence(config: HubConfig, engine: Engine, args: argparse.Namespace) -
     return LogEvidence(config, engine, args.project, tuple(sorted(set(args.line) or there)))
 
 
-def _asked(evidence: Evidence, known: list[challenges.Asked], args: argparse.Namespace) -> tuple[bytes, Asked | None]:
-    """(seed, the windows that are asked for); None: all that raw samples cover."""
-    if args.from_time or args.to_time:
-        from_ms, to_ms = _time(args.from_time, "--from"), _time(args.to_time, "--to")
-        every = {
-            line_id: [w.start_ms for w, _ in evidence.windows(line_id, from_ms, to_ms) if w.start_ms >= from_ms]
-            for line_id in evidence.line_ids
-        }
-        return b"", {line_id: frozenset(starts) for line_id, starts in every.items()}
-    if seed := _seed(args):
-        drawn = _drawn(evidence, seed, args)
-        return seed, {line_id: frozenset(start for start, _ in spans) for line_id, spans in drawn.items()}
-    if args.days:
-        raise Malformed("--days draws minutes, and needs the --seed that they were drawn with")
-    if not known:
-        return b"", None
-    asked: dict[str, frozenset[int]] = {}
-    for each in known:
-        asked[each.line_id] = asked.get(each.line_id, frozenset()) | {start for start, _ in each.windows}
-    seeds = {each.seed for each in known}
-    return seeds.pop() if len(seeds) == 1 else b"", asked
-
-
-def _drawn(evidence: Evidence, seed: bytes, args: argparse.Namespace) -> dict[str, list[Span]]:
-    if not 1 <= args.minutes <= _MAX_MINUTES:
-        raise Malformed(f"--minutes must be from 1 to {_MAX_MINUTES}")
-    days = _days(args.days)
-    lines = sorted(set(args.line) or evidence.line_ids)
-    return {
-        line_id: spans
-        for line_id in lines
-        if (spans := draw(seed, line_id, (w for w, _ in evidence.windows(line_id)), days, args.minutes))
-    }
-
-
-def _named(evidence: Evidence, at: list[str]) -> dict[str, list[Span]]:
-    """The windows that hold these instants."""
-    found: dict[str, list[Span]] = {}
-    for text in at:
-        at_ms = _time(text, "--at")
-        for line_id in evidence.line_ids:
-            for window, _ in evidence.windows(line_id, at_ms, at_ms + 1):
-                found.setdefault(line_id, []).append((window.start_ms, window.end_ms))
-    return {line_id: sorted(set(spans)) for line_id, spans in found.items()}
-
-
-def _decide(evidence: Evidence, drawn: Mapping[str, list[Span]]) -> dict[Span, int]:
-    out: dict[Span, int] = {}
-    known = {hash_: decide_ms(LineConfiguration.from_data(data)) for hash_, data in evidence.configurations.items()}
-    for line_id, spans in drawn.items():
-        wanted = set(spans)
-        for window, hash_ in evidence.windows(line_id, spans[0][0], spans[-1][1]):
-            if (span := _span(window)) in wanted:
-                out[span] = max(out.get(span, 0), known[hash_])
-    return out
-
-
-def _span(window: Window) -> Span:
-    return window.start_ms, window.end_ms
-
-
 def _zones(evidence: Evidence) -> dict[str, str]:
     zones = {str(data["line_id"]): str(data["calendar"]["timezone"]) for data in evidence.configurations.values()}
     return {line_id: zones.get(line_id, "UTC") for line_id in evidence.line_ids}
@@ -339,38 +275,3 @@ def _pieces(files: Iterable[Path], held: Iterable[Piece], done: Any) -> Iterator
                 raise Malformed(f"{path}: {error}") from error
         read += path.stat().st_size
         done(read)
-
-
-def _days(text: str | None) -> tuple[date, date]:
-    if text is None:
-        return date.min, date.max
-    first, _, last = text.partition("..")
-    try:
-        days = date.fromisoformat(first), date.fromisoformat(last or first)
-    except ValueError:
-        raise Malformed(f"--days {text!r}: write 2026-11-01..2026-11-20") from None
-    if days[1] < days[0]:
-        raise Malformed(f"--days {text!r}: the last day is before the first")
-    return days
-
-
-def _seed(args: argparse.Namespace) -> bytes:
-    if args.seed is None:
-        return b""
-    try:
-        seed = bytes.fromhex(args.seed)
-    except ValueError:
-        seed = b""
-    if not 1 <= len(seed) <= 64:
-        raise Malformed("--seed: write 1 to 64 bytes as hex digits")
-    return seed
-
-
-def _time(text: str | None, option: str) -> int:
-    try:
-        instant = datetime.fromisoformat(text or "")
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise Malformed(f"{option} {text!r}: write a time with its zone, 2026-11-03T10:15+08:00")
-    return round(instant.timestamp() * 1000)
