@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from hub.config import WitnessConfig
+from hub.dated import DatedFolder
 from hub.log.store import LogFailed, no_failpoint, read_file, replace_file
 from protocols.errors import Malformed, Refused, Unverified
 from protocols.evidence import checkpoint, note
@@ -79,6 +80,7 @@ class Cosigner:
         assert 0 < quorum <= len(witnesses)
         self._log = log
         self._path = folder / COSIGNED
+        self._dated = DatedFolder(folder)
         self._quorum = quorum
         self._peers = [_Peer(config, VerifierKey.parse(config.vkey)) for config in witnesses]
         self._stopping = threading.Event()
@@ -97,6 +99,10 @@ class Cosigner:
     def checkpoint(self) -> bytes | None:
         """The newest checkpoint with a quorum of cosignatures; None before the first."""
         return self._published
+
+    def dated(self) -> dict[int, Path]:
+        """Older cosigned checkpoints by size."""
+        return self._dated.notes()
 
     @property
     def alarms(self) -> list[str]:
@@ -123,6 +129,7 @@ class Cosigner:
             return False
         cosigned = Note(parsed.text, (*parsed.signatures, *signatures)).encode()
         replace_file(self._path, cosigned, no_failpoint, "cosigned")
+        self._dated.keep(head.size, cosigned)
         self._published = cosigned
         return True
 
@@ -226,6 +233,9 @@ class CosignedLog:
 
     def proof(self, index: int) -> TlogProof:
         return self.log.proof(index)
+
+    def dated(self) -> dict[int, Path]:
+        return self.cosigner.dated()
 
 
 def _other_history(peer: _Peer, size: int) -> str:

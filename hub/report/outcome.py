@@ -16,6 +16,7 @@ from tempfile import NamedTemporaryFile
 
 from hub.audit.store import RawStore
 from hub.config import HubConfig
+from hub.dated import for_bundle
 from hub.projections.index import IndexedPlan, IndexedRecord
 from hub.registry import Project
 from hub.report.amended import as_amended
@@ -68,9 +69,11 @@ def write_bundle(
     }
     root_records = Entries(sources.log, [record.leaf_index for record in selection.root])
     proofs = _proofs(sources, selection)
+    dated = _dated(sources, selection, proofs)
     report = result.to_data()
     hashes = {bundle.records_file(kid): file_hash(iter(records)) for kid, records in chains.items()}
     hashes |= {bundle.proof_file(*key): hashlib.sha256(text).hexdigest() for key, text in proofs.items()}
+    hashes |= {bundle.dated_file(size): hashlib.sha256(data).hexdigest() for size, data in dated.items()}
     hashes[bundle.ROOT_FILE] = file_hash(iter(root_records))
     hashes[bundle.CHECKPOINT_FILE] = hashlib.sha256(selection.checkpoint_note).hexdigest()
     hashes[bundle.REPORT_FILE] = hashlib.sha256(bundle.report_bytes(report)).hexdigest()
@@ -80,7 +83,7 @@ def write_bundle(
     views = {"report.pdf": pdf, "report.xlsx": workbook(context, selection.windows)}
     progress("writing the bundle", 4, STEPS)
     held = _raw(raw, selection.plan)
-    parts = bundle.BundleParts(chains, root_records, proofs, selection.checkpoint_note, report, views, held)
+    parts = bundle.BundleParts(chains, root_records, proofs, selection.checkpoint_note, report, views, held, dated)
     _write_whole(out_path, lambda file: bundle.write(parts, file))
     if pdf_path is not None:
         _write_whole(pdf_path, lambda file: file.write(pdf))
@@ -104,7 +107,7 @@ def write_report(config: HubConfig, project_id: str) -> Path:
 def evidence_hash(hashes: Mapping[str, str]) -> bytes:
     """SHA-256 over one line "<hex>  <name>\\n" for each evidence file, sorted by name, as sha256sum prints them.
 
-    Evidence files: root.cbor-seq, records, proofs, checkpoint, report.json. Not the PDF, which shows this hash.
+    Evidence files: root.cbor-seq, records, proofs, checkpoints, report.json. Not the PDF, which shows this hash.
     """
     return hashlib.sha256("".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode()).digest()
 
@@ -226,6 +229,17 @@ def _proofs(sources: Sources, selection: Selection) -> dict[tuple[Kid, int], byt
             text = proof.format(TlogProof(record.leaf_index, path, selection.checkpoint_note))
             out[(Kid(record.kid), sequence)] = text
     return out
+
+
+def _dated(sources: Sources, selection: Selection, proofs: Mapping[tuple[Kid, int], bytes]) -> dict[int, bytes]:
+    """The dated checkpoints that bound the clocks of the gateways' proven records."""
+    found: list[tuple[int, int | None]] = []
+    for kid, records in selection.chains.items():
+        for record in records:
+            if (kid, record.sequence) in proofs:
+                seen = SignedRecord(sources.log.entry(record.leaf_index)).record.checkpoint_seen
+                found.append((record.leaf_index, None if seen is None else seen.size))
+    return for_bundle(sources.log, found, selection.checkpoint.size)
 
 
 def _context(sources: Sources, selection: Selection, result: Outcome, sha256: bytes, proof_count: int) -> ReportContext:

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from hub.config import HubConfig
 from hub.cosigning import COSIGNED
 from hub.database import open_database
+from hub.dated import DatedFolder
 from hub.log.reader import Reader
 from hub.log.sequencer import CHECKPOINT
 from hub.log.store import Store, read_file
@@ -86,6 +87,7 @@ class FolderLog:
             plain = (folder / CHECKPOINT).read_bytes()
         except FileNotFoundError:
             raise Refused("no-log", f"there is no log in {folder} yet; run `linetally-hub init` first") from None
+        self._folder = folder
         self._reader = Reader(Store(folder))
         self._size = checkpoint.parse(note.parse(plain).text).size
         self._note = read_file(folder / COSIGNED) or plain
@@ -101,6 +103,12 @@ class FolderLog:
 
     def inclusion_proof(self, index: int, size: int) -> Any:
         return merkle.inclusion_proof(self._reader.hashes(self._size), index, size)
+
+    def consistency_proof(self, old_size: int, size: int) -> Sequence[merkle.NodeHash]:
+        return merkle.consistency_proof(self._reader.hashes(self._size), old_size, size)
+
+    def dated(self) -> dict[int, Path]:
+        return DatedFolder(self._folder).notes()
 
 
 _READ_AT_ONCE: Final = TILE_WIDTH

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
 
@@ -22,10 +22,14 @@ from protocols.evidence import checkpoint, merkle
 from protocols.evidence.checkpoint import Checkpoint
 from protocols.evidence.merkle import HASH_LENGTH, NodeHash
 from protocols.evidence.note import VerifierKey, decode_base64, encode_base64
-from protocols.evidence.policy import Policy
+from protocols.evidence.policy import NO_QUORUM, Policy
 from protocols.evidence.proof import MAX_HASHES
 
 HEADER: Final = "linetally-dated-checkpoint@v1"
+
+
+class Undated(Exception):
+    """The checkpoint is the log's, and tells no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,8 @@ def format(note: bytes, consistency: Sequence[NodeHash]) -> bytes:
 def open(data: bytes, policy: Policy, bundle: Checkpoint) -> Dated:
     """What a file tells. `bundle`: the checkpoint that is trusted already.
 
-    Raises Malformed, and Unverified unless a log and a quorum of the policy signed it, at least one witness dated it,
-    and the bundle's tree begins with its tree.
+    Raises Malformed, and Unverified unless a log of the policy signed it and the bundle's tree begins with its tree;
+    Undated where the policy's witnesses have not dated it, or too few: an older policy may have had others.
     """
     head, separator, note = data.partition(b"\n\n")
     lines = head.decode("ascii", "replace").split("\n")
@@ -55,13 +59,17 @@ def open(data: bytes, policy: Policy, bundle: Checkpoint) -> Dated:
     hashes = [NodeHash(decode_base64(line)) for line in lines]
     if len(hashes) > MAX_HASHES or any(len(each) != HASH_LENGTH for each in hashes):
         raise Malformed(f"a consistency proof has at most {MAX_HASHES} hashes of {HASH_LENGTH} bytes")
-    found = policy.accepts(note)
+    found = replace(policy, groups=(), quorum=NO_QUORUM).accepts(note)
     if found.origin != bundle.origin or found.size == 0:
         raise Unverified(f"it is a checkpoint of {found.size} entries of {found.origin}, not of {bundle.origin}")
     merkle.verify_consistency(found.size, bundle.size, hashes, found.root, bundle.root)
     times = [time for _, key in policy.witnesses if (time := _cosigned_at(note, key)) is not None]
+    try:
+        policy.accepts(note)
+    except Unverified as error:
+        raise Undated(str(error)) from error
     if not times:
-        raise Unverified("no witness of the policy has dated it")
+        raise Undated("no witness of the policy has dated it")
     return Dated(found.size, min(times) * 1000, max(times) * 1000)
 
 

@@ -87,13 +87,22 @@ class _Verification:
 
     def _dated(self, examination: Examination) -> Calendar:
         """The dated checkpoints: what the witnesses say of time."""
-        found = []
+        found: list[dated.Dated] = []
+        undated = 0
         for name in examination.bundle.dated_files():
             with At(Step.LOG, name):
                 data = examination.bundle.read(name)
-                found.append(dated.open(data, self.trust.policy, examination.checkpoint))
+                try:
+                    found.append(dated.open(data, self.trust.policy, examination.checkpoint))
+                except dated.Undated:
+                    undated += 1
+                    continue
                 if name != bundles.dated_file(found[-1].size):
                     raise Malformed(f"it is a checkpoint of {found[-1].size} entries")
+        if undated:
+            self.notes.append(
+                f"{_count(undated, 'dated checkpoint')} without enough witnesses of the policy: not used."
+            )
         return Calendar(found)
 
     def _root_chain(self, examination: Examination) -> Authority:
