@@ -3,8 +3,8 @@
 Decides names and directions. Does not decide what the payloads hold (`protocols.evidence.record`, `receipt`,
 `challenge`, and the live JSON of docs/formats.md).
 
-A gateway writes only below its own id and reads only its own receipts and challenges, so that a broker's ACL can be one pattern:
-`linetally/v1/%u/...`.
+A gateway writes only below its own id and reads only its own receipts and challenges, so that a broker's ACL can be
+one pattern: `linetally/v1/%u/...`.
 """
 
 from __future__ import annotations

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from paho.mqtt.enums import CallbackAPIVersion
 
 from agent import publisher as module
 from agent.clock import ManualClock
@@ -17,8 +21,12 @@ from agent.seal import ClockLog, Sealer
 from agent.spool import Spool
 from protocols.evidence.bodies import Heartbeat
 from protocols.evidence.cose import key_id
-from protocols.evidence.record import CheckpointSeen
+from protocols.evidence.raw import decode_piece, verify_piece
+from protocols.evidence.record import CheckpointSeen, SignedRecord
+from protocols.wire.challenge import Answer, Challenge, decode_answer, encode_challenge
+from protocols.wire.topics import Channel, all_gateways, challenge_topic
 from tests.agent import factory
+from tests.agent.test_raw_chain import MINUTE, START, Life
 from tests.simulators.broker import running_broker
 from tests.simulators.receipt_hub import ReceiptHub
 
@@ -37,6 +45,31 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def spool(tmp_path: Path) -> Iterator[Spool]:
     with Spool.open(tmp_path) as opened:
         yield opened
+
+
+class Auditor:
+    """The hub's other half of a challenge: asks, and keeps what comes."""
+
+    def __init__(self, port: int) -> None:
+        self.answers: list[Answer] = []
+        self._ready = threading.Event()
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id="auditor", protocol=paho.MQTTv5)
+        self.client.on_connect = lambda client, *_: client.subscribe(all_gateways(Channel.RAW), 1)
+        self.client.on_subscribe = lambda *_: self._ready.set()
+        self.client.on_message = lambda _c, _d, message: self.answers.append(decode_answer(message.payload))
+        self.client.connect("127.0.0.1", port)
+
+    def __enter__(self) -> Auditor:
+        self.client.loop_start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def ask(self, payload: bytes) -> None:
+        self.client.publish(challenge_topic("GW-01"), payload, 1)
 
 
 def fill(spool: Spool, count: int) -> None:
@@ -160,3 +193,38 @@ def test_a_broker_that_is_off_is_waited_for(
 
     with caplog.at_level("WARNING", "linetally"):
         asyncio.run(scenario())
+
+
+def test_a_challenge_is_answered_with_pieces_that_prove_themselves(
+    tmp_path: Path, spool: Spool, free_port: Callable[[], int]
+) -> None:
+    Life(tmp_path, spool, random.Random(0)).live(47)
+    by_sequence = {record.sequence: SignedRecord(record.raw) for record in spool.open_records(0, 100)}
+
+    async def run(auditor: Auditor, hub: ReceiptHub, port: int) -> None:
+        async with publishing(tmp_path, spool, port, hub) as publisher:
+            await until(lambda: spool.depth() == 0 and publisher.connected)
+            auditor.ask(b"noise")
+            spans = ((START, START + 30 * MINUTE), (START + 31 * MINUTE, START + 32 * MINUTE))
+            auditor.ask(encode_challenge(Challenge(b"a" * 16, "filling", spans)))
+            auditor.ask(encode_challenge(Challenge(b"b" * 16, "packing", ((START, START + MINUTE),))))
+            auditor.ask(
+                encode_challenge(Challenge(b"c" * 16, "filling", ((START + 46 * MINUTE, START + 50 * MINUTE),)))
+            )
+            await until(lambda: sum(answer.piece is None for answer in auditor.answers) == 3)
+
+    port = free_port()
+    with running_broker(tmp_path, port), ReceiptHub(port) as hub, Auditor(port) as auditor:
+        asyncio.run(run(auditor, hub, port))
+    of = {key: [each for each in auditor.answers if each.id == key * 16] for key in (b"a", b"b", b"c")}
+    pieces = [each for each in of[b"a"] if each.piece is not None]
+    assert sorted(each.number for each in pieces) == list(range(31)) and of[b"a"][-1].of == 31
+    chunks = []
+    for each in sorted(pieces, key=lambda each: each.number):
+        assert each.piece is not None
+        piece = decode_piece(each.piece)
+        chunks.append(verify_piece(piece, by_sequence[piece.sequence]))
+    assert [(c.start_ms - START) // MINUTE for c in chunks] == [*range(30), 31]
+    assert of[b"b"] == [Answer(b"b" * 16, 0, 0, None, "60 s of it are not held (see the raw-gap records)")]
+    (late,) = of[b"c"]
+    assert "not held" in late.words
