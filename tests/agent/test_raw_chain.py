@@ -10,13 +10,16 @@ import os
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import app, raw_bounds, seal
 from agent import recorder as recorder_module
+from agent.__main__ import main
 from agent.challenges import answer
 from agent.clock import ManualClock
 from agent.config import AgentConfiguration
@@ -26,7 +29,7 @@ from agent.spool import Spool, SpoolFull
 from protocols.evidence.bodies import Configurations, Measurement, RawGap
 from protocols.evidence.cose import key_id
 from protocols.evidence.merkle import leaf_hash
-from protocols.evidence.raw import Chunk, decode_piece, decompress, verify_piece
+from protocols.evidence.raw import Chunk, decode_piece, decompress, read_pieces, verify_piece
 from protocols.evidence.record import SignedRecord, encode_record
 from protocols.evidence.statement import LineStatement
 from protocols.measurement.configuration import LineConfiguration
@@ -332,3 +335,41 @@ def test_a_new_key_still_proves_the_chunks_of_the_old_one(tmp_path: Path) -> Non
             assert message.piece is not None
             piece = decode_piece(message.piece)
             verify_piece(piece, old[piece.sequence])
+
+
+# What a person sees
+
+
+def test_raw_samples_as_a_file_and_what_status_says_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    with Spool.open(folder) as spool:
+        Life(tmp_path, spool, random.Random(0)).live(33)
+        by_sequence = {record.record.sequence: record for record in signed_of(spool)}
+    file = tmp_path / "f.raw"
+    zone = ZoneInfo("Asia/Hong_Kong")
+
+    def run(from_minute: int, to_minute: int, *more: str) -> int:
+        times = [datetime.fromtimestamp((START + m * MINUTE) / 1000, zone) for m in (from_minute, to_minute)]
+        texts = [
+            times[0].strftime("%Y-%m-%dT%H:%M"),
+            times[1].isoformat(),
+        ]  # the line's own zone, and one with its zone
+        chosen = ["--config", str(tmp_path / "agent.toml"), "--from", texts[0], "--to", texts[1]]
+        return main(["raw", *chosen, "--line", "filling", "--output", str(file), *more])
+
+    assert run(5, 40) == 0
+    said = capsys.readouterr().out
+    assert "wrote 25 chunks, 25.0 of the 35.0 min asked for" in said and "2 chunks more" in said
+    with file.open("rb") as opened:
+        chunks = [verify_piece(piece, by_sequence[piece.sequence]) for piece in read_pieces(opened)]
+    assert [(chunk.start_ms - START) // MINUTE for chunk in chunks] == list(range(5, 30))
+    assert run(100, 120) == 1
+    assert "there is what ends from" in capsys.readouterr().err
+    assert run(9, 5) == 2 and run(5, 9, "--line", "packer") == 2 and run(5, 9, "--from", "noon") == 2
+    said = capsys.readouterr().err
+    assert "--to is not after --from" in said and "this gateway has: filling" in said and "is not a time" in said
+    assert not file.with_name("f.raw.part").exists()
+
+    assert main(["status", "--config", str(tmp_path / "agent.toml")]) == 0
+    assert "raw samples of filling: 0.0 days, 0.0 MB, from" in capsys.readouterr().out
