@@ -19,8 +19,8 @@ from protocols.errors import Unverified
 from protocols.evidence.dated import Calendar
 from protocols.evidence.record import RecordType
 
-SLACK_MS: Final = 60_000
-"""Between a checkpoint, its cosignatures and its way to a gateway; a witness's clock has whole seconds."""
+SLACK_MS: Final = 300_000
+"""Between a checkpoint, its cosignatures and its way to a gateway, and for a witness's own clock."""
 EDGE_MS: Final = 1_000
 """The two clocks of an edge are not read at the same instant."""
 DRIFT_PPM: Final = 100

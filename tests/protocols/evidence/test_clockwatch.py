@@ -12,7 +12,7 @@ import pytest
 from protocols.errors import Malformed, Unverified
 from protocols.evidence import checkpoint, dated, merkle
 from protocols.evidence.checkpoint import Checkpoint
-from protocols.evidence.clockwatch import ClockRow, ClockWatch
+from protocols.evidence.clockwatch import SLACK_MS, ClockRow, ClockWatch
 from protocols.evidence.dated import Calendar, Dated
 from protocols.evidence.note import Algorithm, SignerKey
 from protocols.evidence.policy import Policy, Trust
@@ -76,9 +76,9 @@ def test_another_boot_a_time_before_it_and_a_simulated_clock_are_not_compared() 
 def test_an_instant_before_the_checkpoint_that_it_names_is_backdated() -> None:
     known = Dated(10, START_MS + HOUR_MS, START_MS + HOUR_MS)
     watched = watch(known)
-    watched.add(row(START_MS + HOUR_MS - 60_000, seen_size=11), None)
+    watched.add(row(START_MS + HOUR_MS - SLACK_MS, seen_size=11), None)
     with pytest.raises(Unverified, match=r"record 7 claims .*: it is backdated"):
-        watched.add(row(START_MS + HOUR_MS - 60_011), None)  # what came before rests on it, so this does too
+        watched.add(row(START_MS + HOUR_MS - SLACK_MS - 11), None)  # what came before rests on it, so this does too
     watch(known).add(row(START_MS, seen_size=10), None)  # that checkpoint may have been old when it was cosigned
 
 
@@ -94,7 +94,7 @@ def test_a_measurement_that_was_signed_late_is_told() -> None:
 
 def test_a_time_after_the_witness_saw_it_is_refused() -> None:
     known = Dated(10, START_MS, START_MS + HOUR_MS)
-    measured = row(START_MS + HOUR_MS + 60_011, type=RecordType.MEASUREMENT, sequence=3)
+    measured = row(START_MS + HOUR_MS + SLACK_MS + 11, type=RecordType.MEASUREMENT, sequence=3)
     watched = watch(known)
     watched.add(measured, None)
     with pytest.raises(Unverified, match=r"record 3 claims .* witness saw it in the log at 2026-06-01 01:00:00 UTC"):
