@@ -74,7 +74,7 @@ def _jobs(evidence: Evidence, pieces: Iterator[Piece], asked: Asked | None, gath
     ahead: list[Piece] = []
     number = 0
     while True:
-        ahead += islice(pieces, PIECES_A_JOB + tail_length - len(ahead))
+        ahead = [*ahead, *islice(pieces, PIECES_A_JOB + tail_length - len(ahead))]  # the old one is a job's tail
         if not ahead:
             return
         own, tail = ahead[:PIECES_A_JOB], ahead[PIECES_A_JOB:]

@@ -191,3 +191,14 @@ def test_many_jobs_find_what_one_finds(gateway: Gateway, jobs: int, monkeypatch:
     assert found.lines["filling"].compared == whole.compared
     assert found.lines["filling"].memory_checked >= whole.memory_checked
     assert done[-1] == len(gateway.pieces)
+
+
+def test_jobs_share_nothing_but_the_pieces_between_them(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    import hub.audit.examination as examination
+
+    monkeypatch.setattr(examination, "PIECES_A_JOB", 25)
+    made = list(examination._jobs(_Evidence(gateway), iter(gateway.pieces), None, None))  # type: ignore[arg-type]
+    assert [piece for job in made for piece in job.pieces] == gateway.pieces
+    for job in made:
+        assert {(KID, piece.sequence) for piece in (*job.pieces, *job.tail)} <= job.records.keys()
+        assert job.gather > 1  # several jobs: many chunks at once
