@@ -158,8 +158,7 @@ class Window:
 
 def total(accounts: Iterable[TimeAccount]) -> TimeAccount:
     """The sum of accounts; the zero account for none."""
-    sums = [0] * ACCOUNT_INTS
-    for account in accounts:
-        for i, value in enumerate(account.as_ints()):
-            sums[i] += value
-    return TimeAccount.from_ints(sums)
+    zero = (0,) * ACCOUNT_INTS
+    return TimeAccount.from_ints(
+        [sum(column) for column in zip(zero, *(each.as_ints() for each in accounts), strict=True)]
+    )
