@@ -32,7 +32,7 @@ from agent.trust import TrustStore, Untrusted
 from protocols.errors import ConfigurationError
 
 CONNECT_S: Final = 30.0
-"""The outer deadline of one attempt, from the socket to the last tag."""
+"""The outer deadline of one attempt, from the socket to the last tag, and a hundredth of a second for each tag."""
 QUARANTINE_S: Final = 30.0
 """How often tags that are set aside are tried again."""
 AUDIT_S: Final = 30.0
@@ -61,10 +61,11 @@ class OpcuaReader:
         self._namespaces: list[str] = []
         self._clock: tuple[int, int] | None = None
         self._connects = 0
+        self._deadline_s = CONNECT_S + 0.01 * len(tags)
 
     async def run(self) -> None:
         """Connects, reads, and begins again; never gives up."""
-        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # its errors are said by us, once and in plain words
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # we say its errors, once and in plain words
         warn(self._source, self._line.log)
         backoff = Backoff()
         where = self._source.endpoint
@@ -92,7 +93,7 @@ class OpcuaReader:
         client: ReadOnlyClient | None = None
         self._items.begin()
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(self._deadline_s):
                 client = await secured_client(self._source, self._identity(), TrustStore(self._state_folder))
                 await asked(client.connect())
                 self._line.begin()
@@ -153,7 +154,7 @@ class OpcuaReader:
                 again_s = now_s + QUARANTINE_S
                 if await read_namespaces(client.uaclient.session) != self._namespaces:
                     raise FlowLost("the server's namespaces have changed")
-                async with asyncio.timeout(CONNECT_S):
+                async with asyncio.timeout(self._deadline_s):
                     await self._add(client, limits, flow)
             if now_s >= audit_s:
                 audit_s = now_s + AUDIT_S

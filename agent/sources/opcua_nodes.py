@@ -27,6 +27,8 @@ R = TypeVar("R")
 
 AT_ONCE: Final = 1000
 """Nodes in one request where the server states no limit."""
+PATHS_AT_ONCE: Final = 100
+"""Browse paths in one request: a server may look through a whole folder for each."""
 _TOO_MUCH: Final = frozenset(
     {
         StatusCodes.BadTooManyOperations, StatusCodes.BadRequestTooLarge, StatusCodes.BadResponseTooLarge,
@@ -89,7 +91,8 @@ async def read_limits(client: ReadOnlyClient) -> Limits:
     stated = [_count(value) for value in values]
     longest = stated.pop()
     read, translate, monitor = (
-        Batches(min(AT_ONCE, limit or AT_ONCE, longest or AT_ONCE), client.request_bytes) for limit in stated
+        Batches(min(ours, limit or ours, longest or ours), client.request_bytes)
+        for limit, ours in zip(stated, (AT_ONCE, PATHS_AT_ONCE, AT_ONCE), strict=True)
     )
     return Limits(read, translate, monitor)
 

@@ -189,6 +189,8 @@ class Subscription:
 
     async def audit(self) -> None:
         """Reads every tag, to find one that changed without a word."""
+        if self._suspects:
+            return  # those of the last one are not judged yet
         live = self._items.live
         began_s = time.monotonic()
         found = await read_values(self._session, self._limits.read, nodes_of(live))

@@ -11,15 +11,21 @@ import pytest
 from asyncua import ua
 from asyncua.server.uaprocessor import UaProcessor
 
+from agent.backoff import Backoff
 from agent.sources import opcua as source
 from tests.support.opcua import READ_ONLY
+
+
+class _Shortly(Backoff):
+    def next_s(self) -> float:
+        return 0.2
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "QUARANTINE_S", 0.5)
-    monkeypatch.setattr(source.Backoff, "next_s", lambda self: 0.2)
-    logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+    monkeypatch.setattr(source, "Backoff", _Shortly)
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
 
 
 @pytest.fixture(autouse=True)

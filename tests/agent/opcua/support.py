@@ -27,13 +27,17 @@ URI = "urn:linetally:simulator"
 class Plc:
     """An OPC UA server with a state, a counter and a product text."""
 
-    def __init__(self, port: int, spare_namespaces: int = 0) -> None:
+    def __init__(self, port: int, spare_namespaces: int = 0, clock_ahead_ms: int = 0) -> None:
+        self.port = port
+        self._ahead_ms = clock_ahead_ms
         self.endpoint = f"opc.tcp://127.0.0.1:{port}"
         self.nodes: dict[str, Any] = {}
         self._spare = spare_namespaces
         self._server = Server()
 
     async def start(self, *names: str) -> None:
+        if self._ahead_ms:
+            self._server.disable_clock()
         await self._server.init()
         self._server.set_endpoint(self.endpoint)
         self._server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
@@ -41,6 +45,9 @@ class Plc:
             await self._server.register_namespace(f"urn:spare:{spare}")
         index = await self._server.register_namespace(URI)
         folder = await self._server.nodes.objects.add_object(index, "line")
+        if self._ahead_ms:
+            moment = datetime.now(UTC) + timedelta(milliseconds=self._ahead_ms)
+            await self._server.get_node(ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)).write_value(moment)
         for name in names or ("State", "Total", "Product"):
             value: Any = "" if name == "Product" else 0
             kind = ua.VariantType.String if name == "Product" else ua.VariantType.Int32
@@ -50,12 +57,30 @@ class Plc:
     async def stop(self) -> None:
         await self._server.stop()
 
+    @property
+    def subscriptions(self) -> list[Any]:
+        """asyncua's own, to make them misbehave."""
+        return list(self._server.iserver.subscription_service.subscriptions.values())
+
+    def forget_items(self) -> None:
+        """The monitored items are gone; the subscription lives, and nobody is told."""
+        for subscription in self.subscriptions:
+            subscription.monitored_item_srv.delete_all_monitored_items()
+
+    async def add(self, name: str, value: Any) -> None:
+        """A further variable in the folder."""
+        folder = await self.nodes["State"].get_parent()
+        self.nodes[name] = await folder.add_variable(self.nodes["State"].nodeid.NamespaceIndex, name, value)
+
+    async def register_namespace(self, uri: str) -> None:
+        await self._server.register_namespace(uri)
+
     async def write(self, name: str, value: Any, time_ms: int | None = None, status: int = 0) -> None:
         kind = ua.VariantType.String if isinstance(value, str) else ua.VariantType.Int32
         if isinstance(value, float):
             kind = ua.VariantType.Double
         moment = None if time_ms is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
-        data = ua.DataValue(ua.Variant(value, kind), ua.StatusCode(status), SourceTimestamp=moment)
+        data = ua.DataValue(ua.Variant(value, kind), ua.StatusCode(status), moment, datetime.now(UTC))
         await self._server.write_attribute_value(self.nodes[name].nodeid, data)
 
 

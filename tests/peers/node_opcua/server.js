@@ -71,6 +71,9 @@ async function main() {
             const code = StatusCodes[status || "Good"];
             nodes.get(name).setValueFromSource(new Variant({ dataType: kind, value }), code);
         },
+        burst: ({ name, until }) => {
+            for (let value = 1; value <= until; value++) commands.set({ name, value });
+        },
         add: ({ name, value }) => nodes.set(name, variable(namespace, folder, name, value)),
         remove: ({ name }) => space.deleteNode(nodes.get(name)),
         stop: () => server.shutdown(0).then(() => process.exit(0)),
