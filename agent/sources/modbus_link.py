@@ -11,10 +11,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Final, Self
 
 from agent.backoff import Backoff
-from agent.config_modbus import ModbusLink
+from agent.config_modbus import BIT_TABLES, ModbusLink
 from agent.sources.modbus_frames import NoAnswer, Refusal
 from agent.sources.modbus_plan import Read
 from agent.sources.modbus_wire import LinkFailed, Wire
@@ -59,6 +60,43 @@ class Breaker:
             self._backoff.reset()
 
 
+class Unanswered:
+    """What one device on a line without transaction ids may still answer.
+
+    Such an answer looks like one to any request of the same function and length. A device answers one after the other:
+    once it has answered a request of another length, nothing older can follow.
+    """
+
+    def __init__(self) -> None:
+        self._shapes: set[tuple[str, int]] = set()
+
+    def add(self, read: Read) -> None:
+        self._shapes.add(_shape(read))
+
+    def clear(self) -> None:
+        self._shapes.clear()
+
+    @property
+    def any(self) -> bool:
+        return bool(self._shapes)
+
+    def __contains__(self, read: Read) -> bool:
+        return _shape(read) in self._shapes
+
+    def unlike(self, read: Read) -> Read:
+        """A read of the same place whose answer has a length of its own."""
+        step = 8 if read.table in BIT_TABLES else 1
+        for size in range(1, 126):
+            found = replace(read, count=step * size, tags=())
+            if found not in self:
+                return found
+        return read  # each of 125 answers is still due: nobody has such a device
+
+
+def _shape(read: Read) -> tuple[str, int]:
+    return read.table, (read.count + 7) // 8 if read.table in BIT_TABLES else read.count
+
+
 class Link:
     """Reads for every line that uses this link: `with link:` while it does. Event loop's thread only."""
 
@@ -69,6 +107,7 @@ class Link:
         self._one = asyncio.Lock()
         self._wire: Wire | None = None
         self._breakers: dict[int, Breaker] = {}
+        self._unanswered: dict[int, Unanswered] = {}
         self._backoff = Backoff()
         self._closed_until = 0.0
         self._why = ""
@@ -94,7 +133,7 @@ class Link:
                 raise Resting(breaker.words)
             wire = await self._open(timeout_s)
             try:
-                found = await wire.ask(read.device_id, read.table, read.address, read.count, timeout_s)
+                found = await self._ask(wire, read, timeout_s)
             except NoAnswer as error:
                 self._drop(timeout_s)
                 breaker.failed(self._now(), str(error))
@@ -111,6 +150,27 @@ class Link:
             breaker.good()
             self._backoff.reset()
             return found
+
+    async def _ask(self, wire: Wire, read: Read, timeout_s: float) -> list[int]:
+        if not self._link.is_rtu:
+            return await wire.ask(read.device_id, read.table, read.address, read.count, timeout_s)
+        due = self._unanswered.setdefault(read.device_id, Unanswered())
+        asks = [due.unlike(read), read] if read in due else [read]
+        found: list[int] = []
+        for ask in asks:
+            doubted = due.any
+            due.add(ask)
+            try:
+                found = await wire.ask(ask.device_id, ask.table, ask.address, ask.count, timeout_s)
+            except Refusal:
+                # All refusals look alike: this one may be an older request's, and the answer still be due.
+                if not doubted:
+                    due.clear()
+                if ask is read:
+                    raise
+            else:
+                due.clear()
+        return found
 
     def _close(self) -> None:
         if self._wire is not None:

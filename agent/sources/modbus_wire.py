@@ -55,7 +55,7 @@ class Wire(ModbusProtocol):
         self._made: asyncio.Future[None] = self.loop.create_future()
         self._asked: Ask | None = None
         self._answer: asyncio.Future[bytes] | None = None
-        self._silence: asyncio.TimerHandle | None = None
+        self._silence: asyncio.Handle | None = None
         self._draining = True
         self.failed: str | None = None
         """Why this connection is of no more use."""
@@ -150,7 +150,14 @@ class Wire(ModbusProtocol):
     def _settle(self, outcome: bytes | Refusal) -> None:
         if self._rtu:
             # Nothing but silence shows that this was the answer, and all of it.
-            self._silence = self.loop.call_later(self._silence_s, self._resolve, outcome)
+            self._silence = self.loop.call_later(self._silence_s, self._look, outcome, 2)
+        else:
+            self._resolve(outcome)
+
+    def _look(self, outcome: bytes | Refusal, rounds: int) -> None:
+        """Settles after so many more rounds of the loop: what came while it was held up must be seen before."""
+        if rounds:
+            self._silence = self.loop.call_soon(self._look, outcome, rounds - 1)
         else:
             self._resolve(outcome)
 

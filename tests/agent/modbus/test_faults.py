@@ -29,6 +29,8 @@ TIMEOUT_MS = 60
 LATE_S = 0.09
 """After the timeout, and before the end of the silence that follows one."""
 
+ALIKE = tuple(tag(column, 100 * column) for column in range(5))
+"""Blocks of one length each: only the silences tell one answer from another."""
 # Blocks of different lengths: without transaction ids nothing else tells one answer from another.
 TAGS = tuple(
     tag(column, register, table)
@@ -80,13 +82,14 @@ def test_a_bad_network_before_a_serial_gateway(tmp_path: Path, free_port: Callab
 class BadLine:
     """What happens on a long serial line without termination."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, kinds: tuple[str, ...]) -> None:
+        self.kinds = kinds
         self.done: Counter[str] = Counter()
         self._random = random.Random(seed)
+        self._busy_until = 0.0
 
     def __call__(self, data: bytes, write: Callable[[bytes], None]) -> None:
-        kinds = ("flip", "noise before", "noise after", "lose", "late", "double", "truncate")
-        kind = self._random.choice(kinds) if self._random.random() < 0.25 else "none"
+        kind = self._random.choice(self.kinds) if self._random.random() < 0.25 else "none"
         self.done[kind] += 1
         if kind == "flip":
             at = self._random.randrange(8 * len(data))
@@ -96,25 +99,34 @@ class BadLine:
         elif kind == "noise after":
             data += b"\xff"
         elif kind == "double":
-            data += data
+            asyncio.get_running_loop().call_later(0.001, write, data)
         elif kind == "truncate":
             data = data[: self._random.randrange(1, len(data))]
+        loop = asyncio.get_running_loop()
         if kind == "late":
-            asyncio.get_running_loop().call_later(LATE_S, write, data)
-        elif kind != "lose":
-            write(data)
+            # In the silence that follows, or long after it. A device answers one request after the other.
+            self._busy_until = loop.time() + self._random.uniform(TIMEOUT_MS / 1000, 3 * LATE_S)
+        if kind != "lose":
+            if loop.time() < self._busy_until:
+                loop.call_at(self._busy_until, write, data)
+                self._busy_until += 0.001
+            else:
+                write(data)
 
 
-@pytest.mark.parametrize("seed", [6])
-def test_a_bad_serial_line(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "kinds"),
+    [(6, ("flip", "noise before", "noise after", "lose", "truncate")), (7, ("late",)), (8, ("double",))],
+)
+def test_a_bad_serial_line(tmp_path: Path, seed: int, kinds: tuple[str, ...]) -> None:
     async def scenario() -> None:
-        fault = BadLine(seed)
+        fault = BadLine(seed, kinds)
         with modbus.Line(fault) as line:
             peer = await asyncio.to_thread(stack.enter_context, modbus.libmodbus(tmp_path, "rtu", line.device, 1))
             link = serial(line.reader)
-            async with reading(link, TAGS, every_ms=10, timeout_ms=TIMEOUT_MS, hole_limit=10) as found:
-                await found.until(lambda: fault.done.total() >= REPLIES and len(fault.done) == 8, 20 + REPLIES / 5)
-            assert require_right(found, TAGS) >= REPLIES // 3
+            async with reading(link, ALIKE, every_ms=10, timeout_ms=TIMEOUT_MS, hole_limit=10) as found:
+                await found.until(lambda: fault.done.total() >= REPLIES and {*kinds} <= {*fault.done}, 20 + REPLIES / 5)
+            assert require_right(found, ALIKE) >= REPLIES // 20
             await asyncio.to_thread(peer.end)
 
     with ExitStack() as stack:

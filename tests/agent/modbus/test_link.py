@@ -154,6 +154,52 @@ def test_what_arrives_unasked_closes_the_connection(free_port: Callable[[], int]
     asyncio.run(scenario())
 
 
+def test_an_answer_that_comes_very_late_is_told_by_its_length(free_port: Callable[[], int]) -> None:
+    """RTU behind a gateway: the device is stuck for a while, then answers all that it was asked, in order, to whoever
+    is connected by then. All requests are for one register; only a request of another length can show what is old."""
+
+    async def scenario() -> None:
+        port = free_port()
+        writers: list[asyncio.StreamWriter] = []
+        kept: list[bytes] = []
+        stuck = True
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
+            while request := await reader.read(8):
+                address, count = struct.unpack(">HH", request[2:6])
+                body = bytes([request[0], 3, 2 * count]) + struct.pack(f">{count}H", *range(address, address + count))
+                kept.append(body + FramerRTU.compute_CRC(body).to_bytes(2, "big"))
+                if not stuck:
+                    flush()
+            writer.close()
+
+        def flush() -> None:
+            while kept:
+                writers[-1].write(kept.pop(0))
+
+        server = await asyncio.start_server(serve, "127.0.0.1", port)
+        now = [0.0]
+        with Link(ModbusLink("rtu-over-tcp", "127.0.0.1", port), lambda: now[0]) as link:
+            found: dict[int, list[int]] = {}
+            for address in range(100, 112):
+                now[0] += 60.0
+                if address == 103:
+                    # One answer in the middle of this request, after the silence that follows a timeout.
+                    asyncio.get_running_loop().call_later(0.06, lambda: writers[-1].write(kept.pop(0)))
+                stuck = address < 105
+                try:
+                    found[address] = await link.read(read(address=address), 0.05)
+                except DeviceFailed:
+                    assert address < 110, "it does not recover"
+        assert len(found) >= 2
+        assert found == {address: [address] for address in found}
+        server.close()
+        await asyncio.sleep(0.02)
+
+    asyncio.run(scenario())
+
+
 def test_transaction_ids_are_never_0_and_never_again_soon(free_port: Callable[[], int]) -> None:
     async def scenario() -> None:
         port = free_port()
