@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from agent import amend, definition_command, raw_command
+    from agent import amend, certificates_command, definition_command, raw_command
     from agent.simulator import command as simulate
 
     parser = _Parser("linetally-agent", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for scripts")
     amend.add_parser(commands)
     raw_command.add_parser(commands)
+    certificates_command.add_parser(commands)
     definition_command.add_parser(commands)
     simulate.add_parser(commands)
     return parser
