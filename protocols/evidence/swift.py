@@ -260,6 +260,8 @@ def _where(values: I64, there: Flags) -> list[int | None]:
 
 _TYPES: Final = {
     each.value.encode(): each
-    for each in (RecordType.MEASUREMENT, RecordType.HEARTBEAT, RecordType.GAP, RecordType.AMENDMENT)
-}
+    for each in (
+        RecordType.MEASUREMENT, RecordType.HEARTBEAT, RecordType.GAP, RecordType.RAW_GAP, RecordType.AMENDMENT,
+    )
+}  # fmt: skip
 _NUMBER: Final = {each: i for i, each in enumerate(_TYPES.values())}

@@ -32,6 +32,7 @@ from protocols.evidence.record import (
     Gap,
     LineStatement,
     Measurement,
+    RawGap,
     RecordType,
     SignedRecord,
 )
@@ -91,6 +92,7 @@ class Testimony:
     clock_sources: set[str] = field(default_factory=set)
     reporting_indices: list[int] = field(default_factory=list)
     late_starts: dict[str, int] = field(default_factory=dict)  # file to first sequence, where it is not 0
+    raw_gaps: list[RawGap] = field(default_factory=list)
     record_count: int = 0
     clocks: ClockFound = field(default_factory=ClockFound)
     _late: list[tuple[Amendment, Source]] = field(default_factory=list)
@@ -234,6 +236,9 @@ class Testimony:
             case Gap() as gap:
                 if gap.line_id in self.times:
                     self.times[gap.line_id].gaps.append(gap)
+            case RawGap() as raw_gap:  # nothing that was measured depends on it
+                if raw_gap.line_id in self.times:
+                    self.raw_gaps.append(raw_gap)
             case Amendment() as amendment:
                 at.step = Step.RECORDS
                 check_line(gateway, amendment.line_id)

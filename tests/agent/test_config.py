@@ -63,6 +63,8 @@ def test_the_signed_configuration_names_no_address(tmp_path: Path) -> None:
         ("window_s = 60", 'window_s = "60"', 11, "is not a whole number"),
         ("interval_s = 900", "interval_s = 901", 12, "a multiple of window_s"),
         ("interval_s = 900", "interval_s = 0", 12, "out of range"),
+        ("interval_s = 900", "interval_s = 900\n[raw]\nkeep_days = -1", 14, "out of range"),
+        ("interval_s = 900", "interval_s = 900\n[raw]\nkeep_day = 3", 14, "did you mean keep_days?"),
         ('protocol = "opcua"', 'protocol = "opc"', 22, 'did you mean "opcua"?'),
         ('endpoint = "opc.tcp', 'endpoint = "http', 23, "endpoint"),
         ('ideal_cycle_s = "1.2"', 'ideal_cycle_s = "fast"', 43, "is not a number"),

@@ -28,6 +28,7 @@ from protocols.evidence.record import (
     LineStatement,
     Measurement,
     RawCommitment,
+    RawGap,
     SignedRecord,
     record_hash,
 )
@@ -88,6 +89,16 @@ def test_an_honest_bundle_is_heard_at_once() -> None:
     verdict, heard = both(sample_bundle(site.parts()))
     assert verdict.ok
     assert heard == len(site.bodies) - 1  # all but the first, which begins the chain
+
+
+def test_raw_samples_that_are_gone_change_no_figure_and_cost_no_speed() -> None:
+    plain, _ = both(sample_bundle(Site.ordinary().parts()))
+    site = Site.ordinary()
+    at = site.bodies[-1][0] + 1
+    site.bodies.append((at, at, RawGap(LINES[0], START_MS, START_MS + HOUR_MS, 60, "older than 35 days")))
+    verdict, heard = both(sample_bundle(site.parts()))
+    assert verdict.ok and heard == len(site.bodies) - 1
+    assert (verdict.figures, verdict.gaps, verdict.coverage) == (plain.figures, plain.gaps, plain.coverage)
 
 
 def test_signatures_may_be_checked_by_threads() -> None:
