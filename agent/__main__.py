@@ -20,8 +20,12 @@ Reads the PLCs of production lines, measures OEE and throughput, signs what it m
 It only reads: it can never write to a PLC.
 
 examples:
+  linetally-agent init
+      begin here: asks, tries, and writes the configuration
   linetally-agent check --config agent.toml
       is the configuration right, and what would be measured?
+  linetally-agent doctor --config agent.toml
+      is everything well that a gateway needs, and if not, how is it mended?
   linetally-agent enrol --hub https://hub.example.org --token TOKEN --config agent.toml
       once: make this gateway's key and show it to the hub
   linetally-agent run --config agent.toml
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from agent import amend, certificates_command, definition_command, raw_command
+    from agent import amend, certificates_command, commissioning, definition_command, raw_command
     from agent.simulator import command as simulate
 
     parser = _Parser("linetally-agent", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     raw_command.add_parser(commands)
     certificates_command.add_parser(commands)
     definition_command.add_parser(commands)
+    commissioning.add_parsers(commands)
     simulate.add_parser(commands)
     return parser
 

@@ -1,0 +1,16 @@
+"""Setting a gateway up: what a maintenance engineer runs once, and again when something is wrong.
+
+Decides which commands there are. Each only reads PLCs, and imports their libraries only when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-commands of commissioning."""
+    from agent.commissioning import doctor_command, probe_command
+
+    doctor_command.add_parser(commands)
+    probe_command.add_parser(commands)

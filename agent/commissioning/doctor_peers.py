@@ -1,0 +1,176 @@
+"""What `linetally-agent doctor` asks over the network: the broker, the hub, and each PLC with each of its tags.
+
+Decides what is asked of whom, and when an answer is a warning. Only reads; works beside a running agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from asyncua import ua
+from asyncua.ua.object_ids import ObjectIds
+
+from agent.commissioning.doctor import Finding, fail, failed, ok, warn
+from agent.commissioning.peers import ModbusPeer, Unreachable, opcua_peer
+from agent.config import AgentConfiguration
+from agent.config_line import LineSettings
+from agent.config_modbus import ModbusSource, ModbusTag
+from agent.config_opcua import OpcuaSource, OpcuaTag
+from agent.line import CLOCK_TOLERANCE_MS
+from agent.mqtt import BrokerLink, BrokerLost
+from agent.sources.modbus_frames import Refusal
+from agent.sources.modbus_values import Unusable, clock_ms, value
+from agent.sources.opcua_items import status_of, unix_ms
+from agent.sources.opcua_nodes import own, read_limits, read_namespaces, read_values, resolve
+from agent.sources.opcua_words import status_words
+from protocols.errors import ConfigurationError, LinetallyError
+from protocols.wire.topics import receipt_topic
+
+_HUB_S: Final = 10
+
+
+async def peer_findings(configuration: AgentConfiguration) -> list[Finding]:
+    """Everybody is asked at once; the findings come in the order of the configuration."""
+    asked = [_broker(configuration), _hub(configuration)]
+    asked += [_line(configuration, line) for line in configuration.lines]
+    return [finding for found in await asyncio.gather(*asked) for finding in found]
+
+
+async def _broker(configuration: AgentConfiguration) -> list[Finding]:
+    broker = configuration.broker
+    where = f"{broker.host}:{broker.port}"
+    gateway = configuration.gateway_id
+    try:
+        # Under a name of its own: a second client of one name would throw the running agent out.
+        async with BrokerLink(broker, f"{gateway}-doctor", receipt_topic(gateway)):
+            return [ok("broker", f"{where} lets this gateway in")]
+    except BrokerLost as error:
+        mend = "check broker.host and port, the network, username and [broker.tls]; measuring goes on meanwhile"
+        return [fail("broker", f"{where}: {error}", mend)]
+    except ConfigurationError as error:
+        return [failed("broker", error)]
+
+
+async def _hub(configuration: AgentConfiguration) -> list[Finding]:
+    url = configuration.hub_url
+    if url is None:
+        return []
+
+    def ask() -> Finding:
+        try:
+            with urllib.request.urlopen(url, timeout=_HUB_S) as answer:  # noqa: S310 - config.load checks the scheme
+                answer.read(1)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return ok("hub", f"{url} answers")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            mend = "it is needed to enrol only; check hub.url, DNS and the firewall"
+            return warn("hub", f"{url} cannot be reached ({reason})", mend)
+        return ok("hub", f"{url} answers")
+
+    return [await asyncio.to_thread(ask)]
+
+
+async def _line(configuration: AgentConfiguration, line: LineSettings) -> list[Finding]:
+    about = f"line {line.line_id}"
+    try:
+        if isinstance(line.source, OpcuaSource):
+            return await _opcua(configuration, line, line.source, about)
+        if isinstance(line.source, ModbusSource):
+            return await _modbus(line, line.source, about)
+    except (LinetallyError, Refusal) as error:
+        mend = "check power, network, the address and the PLC's firewall; the agent tries for ever"
+        if isinstance(error, Unreachable) and ("accept" in str(error) or ";" in str(error)):
+            mend = ""
+        found = failed(about, error) if isinstance(error, LinetallyError) else fail(about, str(error))
+        return [Finding(about, found.level, found.words, found.mend or mend)]
+    return [ok(about, "is replayed from a plant's model")]
+
+
+async def _modbus(line: LineSettings, source: ModbusSource, about: str) -> list[Finding]:
+    out: list[Finding] = []
+    tags = [tag for tag in line.tags if isinstance(tag, ModbusTag)]
+    count = len(tags) + (line.time_tag is not None)
+    peers: dict[int, ModbusPeer] = {}
+    good = 0
+    async with ModbusPeer(source.link, source.device_id, source.timeout_ms / 1000) as first:
+        peers[source.device_id] = first
+        for tag in [*tags, *([line.time_tag] if line.time_tag is not None else [])]:
+            name = "time" if tag is line.time_tag else tag.role.name.lower()
+            first.device_id = tag.device_id
+            try:
+                registers = await first.read(tag.table, tag.register, tag.count)
+                if tag is line.time_tag:
+                    out += _clock(about, clock_ms(tag, registers))
+                else:
+                    value(tag, registers, line.product_codes)
+            except Refusal as refusal:
+                mend = f"look for the right one: linetally-agent probe {source.link.words} REGISTER"
+                out.append(fail(f"{about}, {name}", f"{tag.table} register {tag.register}: {refusal}", mend))
+                continue
+            except Unusable as error:
+                mend = f"look at it: linetally-agent probe {source.link.words} {tag.register} --table {tag.table}"
+                out.append(fail(f"{about}, {name}", f"{tag.table} register {tag.register} {error}", mend))
+                continue
+            good += 1
+    words = f"{source.link.words} answers, {good} of {count} tags have a value"
+    return [ok(about, words) if good else fail(about, words), *out]
+
+
+def _clock(about: str, plc_ms: int) -> list[Finding]:
+    off_s = (plc_ms - time.time() * 1000) / 1000
+    if abs(off_s) * 1000 <= CLOCK_TOLERANCE_MS:
+        return [ok(f"{about}, clock", f"the PLC's clock is {abs(off_s):.1f} s {_side(off_s)} this gateway's")]
+    words = f"the PLC's clock is {abs(off_s):,.1f} s {_side(off_s)} this gateway's; the gateway's time is used"
+    return [warn(f"{about}, clock", words, "set the PLC's clock by NTP")]
+
+
+def _side(off_s: float) -> str:
+    return "ahead of" if off_s > 0 else "behind"
+
+
+async def _opcua(
+    configuration: AgentConfiguration, line: LineSettings, source: OpcuaSource, about: str
+) -> list[Finding]:
+    tags: Sequence[OpcuaTag] = [tag for tag in line.tags if isinstance(tag, OpcuaTag)]
+    out: list[Finding] = []
+    if source.policy == "None":
+        mend = 'if the server can: security_policy = "Basic256Sha256" (see docs/opcua.md)'
+        out.append(warn(f"{about}, security", "is read unprotected: others on its network could alter it", mend))
+    async with opcua_peer(source, configuration.state_folder, configuration.gateway_id) as client:
+        session = client.uaclient.session
+        limits = await read_limits(client)
+        places = await resolve(session, limits, await read_namespaces(session), tags)
+        found = [(tag, place) for tag, place in zip(tags, places, strict=True) if not isinstance(place, str)]
+        values = await read_values(session, limits.read, [place for _, place in found])
+        for tag, place in zip(tags, places, strict=True):
+            if isinstance(place, str):
+                mend = f"look for it: linetally-agent browse {source.endpoint}"
+                out.append(fail(f"{about}, {tag.role.name.lower()}", f"{tag.words}: {place}", mend))
+        good = 0
+        for (tag, _), answer in zip(found, values, strict=True):
+            status = status_of(answer)
+            good += not status >> 30
+            if status >> 30:
+                words = f"{tag.words}: {status_words(status)}"
+                out.append(fail(f"{about}, {tag.role.name.lower()}", words, "check the tag on the PLC"))
+        if configuration.simulation is None:
+            (moment,) = await read_values(session, limits.read, [own(ObjectIds.Server_ServerStatus_CurrentTime)])
+            out += _server_clock(about, moment)
+    words = f"{source.endpoint} answers, {good} of {len(tags)} tags have a value"
+    return [ok(about, words) if good else fail(about, words), *out]
+
+
+def _server_clock(about: str, found: ua.DataValue) -> list[Finding]:
+    moment = None if found.Value is None else found.Value.Value
+    if not isinstance(moment, datetime):
+        return []
+    server_ms = unix_ms(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+    return [] if server_ms is None else _clock(about, server_ms)

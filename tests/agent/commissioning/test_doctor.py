@@ -1,0 +1,138 @@
+"""What `doctor` finds, and that each mend is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.__main__ import main
+from agent.certificates import CERTIFICATE_FILE, FOLDER, load_or_make_identity
+from agent.commissioning import doctor
+from agent.commissioning.doctor import Level
+from agent.keys import KEY_FILE, load_or_make_key
+from agent.spool import Spool
+from tests.agent import factory
+from tests.agent.commissioning.support import Served
+from tests.simulators.broker import running_broker
+
+
+def findings(config: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    code = main(["doctor", "--config", str(config), "--json", *options])
+    found = json.loads(capsys.readouterr().out)["findings"]
+    return code, {each["about"]: each for each in found}
+
+
+def test_a_fresh_gateway(plant: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = factory.write(tmp_path, factory.opcua(plant.endpoint), factory.modbus(plant.modbus_port))
+    code, found = findings(config, capsys)
+    assert code == 1
+    assert found["signing key"]["level"] == "fail"
+    assert "linetally-agent enrol" in found["signing key"]["mend"]
+    assert "nothing answers there" in found["broker"]["words"]
+    assert found["line filling"]["words"].endswith("answers, 3 of 3 tags have a value")
+    assert found["line packing"]["words"].endswith("answers, 3 of 3 tags have a value")
+    assert found["line filling, clock"]["level"] == "warn"  # the simulated plant lives in March
+    assert all(each["mend"] for each in found.values() if each["level"] != "ok")
+
+
+def test_a_gateway_that_is_well(
+    plant: Served, tmp_path: Path, free_port: Callable[[], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_broker(tmp_path, port := free_port()):
+        config = factory.write(tmp_path, factory.modbus(plant.modbus_port), broker_port=port)
+        load_or_make_key(tmp_path / "state")
+        (tmp_path / "state" / "log.vkey").write_text("log+1+x\n")
+        code, found = findings(config, capsys)
+    assert code == 0, [each for each in found.values() if each["level"] == "fail"]
+    assert found["broker"]["level"] == "ok"
+    assert found["state folder"]["level"] == "ok"
+
+
+def test_each_bad_tag_is_named(plant: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opcua = factory.opcua(plant.endpoint).replace("StateCurrent", "StateCurent")
+    modbus = factory.modbus(plant.modbus_port).replace("register = 2", "register = 4712")
+    code, found = findings(factory.write(tmp_path, opcua, modbus), capsys)
+    assert code == 1
+    assert "BadNoMatch" in found["line filling, state"]["words"]
+    assert "browse" in found["line filling, state"]["mend"]
+    assert "2 of 3 tags" in found["line filling"]["words"]
+    assert "the register does not exist" in found["line packing, reject"]["words"]
+    assert "linetally-agent probe 127.0.0.1" in found["line packing, reject"]["mend"]
+
+
+def test_a_plc_that_is_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = factory.write(tmp_path, factory.opcua("opc.tcp://127.0.0.1:1"), factory.modbus(1))
+    code, found = findings(config, capsys)
+    assert code == 1
+    for line in ("filling", "packing"):
+        assert "is the PLC on?" in found[f"line {line}"]["words"]
+
+
+def test_rights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = factory.write(tmp_path, factory.modbus(1))
+    load_or_make_key(tmp_path / "state")
+    (tmp_path / "state" / KEY_FILE).chmod(0o644)
+    (tmp_path / "state").chmod(0o755)
+    _, found = findings(config, capsys, "--offline")
+    assert "chmod 600" in found["signing key"]["mend"]
+    assert "chmod 700" in found["state folder"]["mend"]
+    assert "broker" not in found
+
+
+def test_the_certificate(tmp_path: Path) -> None:
+    configuration = factory.configuration(tmp_path, factory.opcua())
+    identity = load_or_make_identity(configuration.state_folder, "GW-01")
+    assert doctor.certificate_finding(configuration).level is Level.OK
+    other = doctor.judge_certificate("it", identity.certificate, "urn:linetally:gateway:GW-02")
+    assert other.level is Level.FAIL
+    assert "urn:linetally:gateway:GW-01" in other.words
+
+    class Short:
+        """The certificate at another time."""
+
+        def __init__(self, begins: timedelta, ends: timedelta) -> None:
+            self.extensions = identity.certificate.extensions
+            self.not_valid_before_utc = datetime.now(UTC) + begins
+            self.not_valid_after_utc = datetime.now(UTC) + ends
+
+    uri = identity.application_uri
+    day = timedelta(days=1)
+    assert "expired" in doctor.judge_certificate("it", Short(-2 * day, -day), uri).words
+    assert doctor.judge_certificate("it", Short(-day, 10 * day), uri).level is Level.WARN
+    assert "clock" in doctor.judge_certificate("it", Short(day, 99 * day), uri).mend
+    (configuration.state_folder / FOLDER / CERTIFICATE_FILE).write_bytes(b"no certificate")
+    assert doctor.certificate_finding(configuration).level is Level.FAIL
+
+
+def test_receipts_that_do_not_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = factory.write(tmp_path, factory.modbus(1))
+    (tmp_path / "state").mkdir(mode=0o700)
+    with Spool.open(tmp_path / "state") as spool:
+        spool.set_meta({"last_receipt": f"3 {time.time_ns() // 1_000_000 - 7_300_000}".encode()})
+    _, found = findings(config, capsys, "--offline")
+    assert found["receipts"] == {
+        "about": "receipts", "level": "ok", "words": "0 records wait for a receipt; the last came 2 h ago", "mend": "",
+    }  # fmt: skip
+    with Spool.open(tmp_path / "state") as spool:
+        spool.set_meta({"refused": b"4: not-enrolled"})
+    _, found = findings(config, capsys, "--offline")
+    assert found["receipts"]["level"] == "ok"
+    assert main(["doctor", "--config", str(config), "--offline"]) == 1
+    assert "the hub refuses record 4" in capsys.readouterr().out
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = factory.configuration(tmp_path, factory.modbus(1))
+    usage = os.statvfs(tmp_path)
+    assert usage.f_bsize
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1_000_000})())
+    found = doctor.disk_finding(configuration)
+    assert found.level is Level.FAIL
+    assert "raw.max_megabytes" in found.mend
