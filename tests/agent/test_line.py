@@ -93,3 +93,34 @@ def test_many_late_values_are_said_once_in_a_hundred(tmp_path: Path, caplog: pyt
     assert running.line.late_count == 249  # before the first, the last tick was a second ago
     said = [record.getMessage().split()[0] for record in caplog.records if "after their time" in record.getMessage()]
     assert said == ["1", "101", "201"]
+
+
+def test_when_a_value_holds_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A first value is as old as it may be; a later one must be of now, or the PLC's clock is not believed."""
+    caplog.set_level(logging.WARNING, "linetally")
+    running = Running(tmp_path)
+    taken: list[int] = []
+    monkeypatch.setattr(running.line._image, "put", lambda time_ms, column, value, good: taken.append(time_ms - START))
+    hour = 3_600_000
+
+    def put(at_ms: int, source_ms: int, *, good: bool = True) -> int:
+        running.clock.advance_to(START + at_ms)
+        running.line.put(SignalRole.STATE, EXECUTE if good else None, START + source_ms)
+        return taken[-1]
+
+    assert put(100, -hour) == 0  # unchanged for an hour: known since the connection
+    assert put(1_000, 900) == 900
+    assert put(2_000, -10) == 0  # a clock that is a little behind never reaches before the connection
+    assert not caplog.records
+    assert put(60_000, 60_000 - hour) == 60_000  # a clock that is an hour behind, although it was first right
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "3600.0 s behind" in said
+    put(70_000, 70_000, good=False)
+    assert put(70_500, -hour) == 70_000  # it was lost in between: not known before
+    put(80_000, 80_000, good=False)
+    assert put(200_000, 10_000) == 200_000  # set aside for two minutes: known from when it was read
+    assert put(201_000, 201_000 + hour) == 201_000
+    running.line.begin()
+    assert put(202_000, -hour) == 201_000
