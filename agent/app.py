@@ -1,7 +1,8 @@
-"""The agent at work: one task group with the lines' sources, the measuring, the publisher and the live messages.
+"""The agent at work: one task group with the lines' sources, the measuring, the publisher, the live messages, and the
+word to systemd.
 
 Decides what runs beside what, and how it ends: sources stop first, the meters are brought up to now, and what they
-remember is stored before the process goes.
+remember is stored before the process goes. SIGHUP reads the configuration again (`reload`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import logging
 import math
 import signal
+import time
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +27,11 @@ from agent.line import Line
 from agent.live import live_message
 from agent.publisher import Publisher
 from agent.recorder import Recorder
+from agent.reload import Reloader
+from agent.reporter import Reporter
+from agent.running import Running
 from agent.spool import Spool
+from agent.watchdog import Notifier, Progress, watch
 from protocols.errors import ConfigurationError, LinetallyError, Malformed, Refused
 from protocols.evidence.cose import key_id
 from protocols.evidence.note import VerifierKey
@@ -36,6 +42,8 @@ from protocols.plc.roles import ROLES
 from protocols.plc.sample import SampleBlock
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from agent.sources.modbus_link import Link
 
 TICK_S: Final = 0.25
@@ -59,24 +67,66 @@ async def run(configuration: AgentConfiguration) -> int:
             return await run_replay(configuration, spool, key, log_key, stop)
         await warm_up(configuration)
         clock = await open_clock(configuration, stop)
-        recorder = Recorder(configuration, spool, key, clock)
-        kid = key_id(key.public_key().public_bytes_raw())
-        publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen)
-        started = recorder.start()
-        lines = [Line(line, started[line.line_id].meter, clock) for line in configuration.lines]
-        links: dict[ModbusLink, Link] = {}
-        late = LateCounts(spool, [line.line_id for line in configuration.lines])
-        await until_stopped(
-            stop,
-            *((f"source {line.settings.line_id}", _source(configuration, line, clock, links)) for line in lines),
-            ("measure", _measure(lines, recorder, publisher, clock, late)),
-            ("live", _send_live(lines, publisher, clock)),
-            ("publish", publisher.run()),
-        )
-        _finish(lines, recorder, clock)
-        late.keep(_late(lines), clock.now_ms(), at_once=True)
+        await _run_lines(configuration, spool, key, log_key, clock, stop)
     _log.info("stopped; everything measured is in the spool")
     return 0
+
+
+async def _run_lines(
+    configuration: AgentConfiguration,
+    spool: Spool,
+    key: Ed25519PrivateKey,
+    log_key: VerifierKey,
+    clock: Clock,
+    stop: asyncio.Event,
+) -> None:
+    recorder = Recorder(configuration, spool, key, clock)
+    kid = key_id(key.public_key().public_bytes_raw())
+    publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen)
+    started = recorder.start()
+    links: dict[ModbusLink, Link] = {}
+    running = Running(
+        [Line(line, started[line.line_id].meter, clock) for line in configuration.lines],
+        lambda line: _source(configuration, line, clock, links),
+    )
+    lines = running.lines
+    late = LateCounts(spool, [line.line_id for line in configuration.lines])
+    reloader = Reloader(configuration, running, recorder, publisher, late, clock)
+    notifier, progress = Notifier(), Progress()
+    facts = Reporter(lines, recorder, publisher, progress)
+    await until_stopped(
+        stop,
+        ("sources", running.run()),
+        ("measure", _measure(lines, recorder, publisher, clock, late, progress)),
+        ("live", _send_live(lines, publisher, clock)),
+        ("publish", publisher.run()),
+        ("reload", _reload_on_signal(reloader, notifier)),
+        ("health", _serve_health(configuration.health_port, facts)),
+        ("watchdog", watch(notifier, facts.parts, facts.status)),
+    )
+    notifier.tell("STOPPING=1")
+    _finish(lines, recorder, clock)
+    late.keep(_late(lines), clock.now_ms(), at_once=True)
+
+
+async def _reload_on_signal(reloader: Reloader, notifier: Notifier) -> None:
+    """SIGHUP (systemctl reload) reads the configuration again. Says that the agent is up, too."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    notifier.tell("READY=1")
+    while True:
+        await asked.wait()
+        asked.clear()
+        notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        await reloader.reload()
+        notifier.tell("READY=1")
+
+
+async def _serve_health(port: int, facts: Reporter) -> None:
+    if port:
+        from agent.health import serve_health  # only where it is wanted
+
+        await serve_health(port, facts.facts)
 
 
 async def warm_up(configuration: AgentConfiguration) -> None:
@@ -178,12 +228,17 @@ def _speed(clock: Clock) -> float:
 
 
 async def _measure(
-    lines: Sequence[Line], recorder: Recorder, publisher: Publisher, clock: Clock, late: LateCounts
+    lines: Sequence[Line],
+    recorder: Recorder,
+    publisher: Publisher,
+    clock: Clock,
+    late: LateCounts,
+    progress: Progress,
 ) -> None:
     while True:
         await asyncio.sleep(TICK_S)
         late.keep(_late(lines), clock.now_ms())
-        if measure(lines, recorder, clock.now_ms()):
+        if measure(lines, recorder, clock.now_ms(), progress):
             publisher.refresh()
 
 
@@ -191,11 +246,16 @@ def _late(lines: Sequence[Line]) -> dict[str, int]:
     return {line.settings.line_id: line.late_count for line in lines}
 
 
-def measure(lines: Sequence[Line], recorder: Recorder, now_ms: int) -> int:
+def measure(lines: Sequence[Line], recorder: Recorder, now_ms: int, progress: Progress | None = None) -> int:
     """One tick: every line measured up to now, what closed made durable, what is due sealed. Records made."""
     closed = [(line.meter, line.close_windows(now_ms)) for line in lines]
     recorder.keep([(meter, windows) for meter, windows in closed if windows or meter.has_chunks])
-    return recorder.seal_due(min(line.meter.closed_until_ms for line in lines))
+    if progress is not None:
+        progress.stored()
+    made = recorder.seal_due(min(line.meter.closed_until_ms for line in lines))
+    if progress is not None:
+        progress.signed()
+    return made
 
 
 def _finish(lines: Sequence[Line], recorder: Recorder, clock: Clock) -> None:

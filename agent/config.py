@@ -68,6 +68,7 @@ class AgentConfiguration:
     lines: tuple[LineSettings, ...]
     raw: RawSettings
     jit: bool = True
+    health_port: int = 0  # on loopback; 0: no endpoint
 
     @property
     def is_replay(self) -> bool:
@@ -113,6 +114,10 @@ def load(path: Path) -> AgentConfiguration:
         raise kernel.wrong("jit", f'"{jit}" is neither on nor off', 'write: jit = "off" to save memory')
     kernel.done()
 
+    health = root.table("health")
+    health_port = health.integer("port", 0, 0, 65_535)
+    health.done()
+
     raw = root.table("raw")
     raw_settings = RawSettings(
         raw.integer("keep_days", 35, 0, 3650), raw.integer("max_megabytes", 2000, 1, 1_000_000) * 1_000_000
@@ -125,7 +130,7 @@ def load(path: Path) -> AgentConfiguration:
     root.done()
     return AgentConfiguration(
         path, gateway_id, site, state_folder, url, log_key, broker, window_ms, interval_ms,
-        folder / simulation if simulation else None, lines, raw_settings, jit == "on",
+        folder / simulation if simulation else None, lines, raw_settings, jit == "on", health_port,
     )  # fmt: skip
 
 

@@ -42,6 +42,12 @@ class LateCounts:
         self._written = dict.fromkeys(line_ids, 0)
         self._written_ms = 0
 
+    def begin(self, line_id: str) -> None:
+        """The line is counted from 0 again; `keep` was called just before."""
+        found = read_late(self._spool, line_id)
+        self._before[line_id] = found.count if found else 0
+        self._written[line_id] = 0
+
     def keep(self, counts: Mapping[str, int], now_ms: int, *, at_once: bool = False) -> None:
         """`counts`: by line, the values that came late since the start."""
         changed = {line_id: count for line_id, count in counts.items() if count != self._written[line_id]}

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from typing import Final, Protocol
 
 from agent.clock import Clock
-from agent.config_line import LineSettings, ModbusSource, OpcuaSource
+from agent.config_line import LineSettings, ModbusSource, OpcuaSource, ReplaySource
 from agent.image import Image
 from agent.raw_meter import RawMeter
+from agent.watchdog import READ_LIMIT_S
 from protocols.measurement.account import Window
 from protocols.plc.sample import SampleBlock
 
@@ -36,6 +38,8 @@ class LineInput(Protocol):
 
     def alive(self, age_ms: float = 0.0) -> None: ...
 
+    def tried(self) -> None: ...
+
     def lost(self, words: str) -> None: ...
 
     def connected(self, words: str) -> None: ...
@@ -52,6 +56,8 @@ class Line:
         self.settings = settings
         self.meter = meter
         self.link = "not connected yet"
+        self.reading = False
+        self.tried_s = time.monotonic()
         self.log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": settings.line_id})
         self._clock = clock
         speed = clock.speed if math.isfinite(clock.speed) else 1.0
@@ -72,6 +78,7 @@ class Line:
 
     def begin(self) -> None:
         """The source begins anew: values that it reports with older times hold from now on."""
+        self.tried()
         self._connected_ms = self._clock.now_ms()
         self._unknown_ms = {tag.column: self._connected_ms for tag in self.settings.tags}
 
@@ -81,6 +88,8 @@ class Line:
 
     def connected(self, words: str) -> None:
         """The source reads."""
+        self.tried()
+        self.reading = True
         self.link = words
         self.log.info("%s", words)
 
@@ -104,10 +113,24 @@ class Line:
 
     def alive(self, age_ms: float = 0.0) -> None:
         """The source heard of its peer `age_ms` real milliseconds ago."""
+        self.tried()
         self._image.alive(self._clock.now_ms() - round(age_ms * self._scale))
+
+    def tried(self) -> None:
+        """The source is at work, with or without an answer: all that the watchdog asks of it."""
+        self.tried_s = time.monotonic()
+
+    @property
+    def try_limit_s(self) -> float:
+        """How long the source may say nothing before something in it stands still."""
+        source = self.settings.source
+        poll_ms = 0 if isinstance(source, ReplaySource) else source.poll_interval_ms
+        return READ_LIMIT_S + (poll_ms + self.settings.configuration.staleness_ms / self._scale) / 1000
 
     def lost(self, words: str) -> None:
         """The source knows nothing any more."""
+        self.tried()
+        self.reading = False
         self._image.lose(self._clock.now_ms())
         if words != self.link:
             self.log.warning("%s", words)

@@ -110,6 +110,10 @@ class BrokerLink:
             found.append(self._inbox.get_nowait())
         return [(topic, payload, lambda mid=mid: self._acknowledge(mid)) for topic, payload, mid in found]  # type: ignore[misc]
 
+    def leave(self, words: str) -> None:
+        """Ends the connection: whoever receives hears the words."""
+        self._fail(words)
+
     def _acknowledge(self, mid: int) -> None:
         self._client.ack(mid, 1)
 

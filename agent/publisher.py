@@ -18,7 +18,7 @@ from typing import Final
 
 from agent.backoff import Backoff
 from agent.challenges import Challenges
-from agent.config import AgentConfiguration
+from agent.config import AgentConfiguration, BrokerSettings
 from agent.log_watch import Belief, LogWatch
 from agent.mqtt import BrokerLink, BrokerLost
 from agent.spool import Spool, SpoolFull
@@ -93,9 +93,9 @@ class Publisher:
     async def run(self) -> None:
         """Connects, sends, and begins again; never gives up."""
         backoff = Backoff()
-        where = f"{self._broker.host}:{self._broker.port}"
         topics = (receipt_topic(self._gateway_id), challenge_topic(self._gateway_id))
         while True:
+            where = f"{self._broker.host}:{self._broker.port}"
             try:
                 async with BrokerLink(self._broker, self._gateway_id, *topics) as link:
                     self._say(f"connected to the broker at {where}; {self._spool.depth()} records wait", logging.INFO)
@@ -109,6 +109,12 @@ class Publisher:
             finally:
                 self._link = None
             await asyncio.sleep(backoff.next_s())
+
+    def use_broker(self, broker: BrokerSettings) -> None:
+        """Goes over to another broker, or another way to log in."""
+        self._broker = broker
+        if self._link is not None:
+            self._link.leave("the configuration names another one now")
 
     def refresh(self) -> None:
         """Reads again how many records wait, after some were added."""

@@ -41,6 +41,10 @@ class RawBounds:
         self._told: list[RawGap] = []
         self.no_room: str | None = None
 
+    def watch(self, line_ids: Iterable[str]) -> None:
+        """These lines are kept chunks of too."""
+        self._lines = sorted({*self._lines, *line_ids})
+
     def added(self, chunks: Iterable[ClosedChunk]) -> None:
         """These are durable now."""
         for chunk in chunks:

@@ -80,9 +80,21 @@ class Recorder:
 
         A line that never ran begins at `starts_ms` (a replay), or now.
         """
+        return self._start(self._lines, starts_ms or {})
+
+    def reload(self, lines: tuple[LineSettings, ...], begun: Iterable[str]) -> dict[str, Started]:
+        """`lines` are measured from now on; those named by `begun` are new, or are other ones than before.
+
+        To be called when everything closed is kept. The others' meters go on.
+        """
+        self._lines = lines
+        self._bounds.watch(line.line_id for line in lines)
+        named = set(begun)
+        return self._start([line for line in lines if line.line_id in named], {})
+
+    def _start(self, lines: Sequence[LineSettings], starts_ms: Mapping[str, int]) -> dict[str, Started]:
         now = self._clock.now_ms()
-        starts_ms = starts_ms or {}
-        changed = [line for line in self._lines if not self._is_logged(line.configuration)]
+        changed = [line for line in lines if not self._is_logged(line.configuration)]
         if changed:
             # Windows of an older configuration must be sealed before the new one is announced.
             for settings in changed:
@@ -91,7 +103,7 @@ class Recorder:
             self._announce([line.configuration for line in changed], now)
         started = {
             line.line_id: self._start_line(line, starts_ms.get(line.line_id, now), line.line_id in starts_ms)
-            for line in self._lines
+            for line in lines
         }
         for line in started.values():
             if line.gap is not None:
@@ -182,6 +194,11 @@ class Recorder:
         except SpoolFull as error:
             self._note_full(error)
         return self._sealer.sequence - before
+
+    @property
+    def sequence(self) -> int:
+        """How many records the chain has."""
+        return self._sealer.sequence
 
     def _amend(self) -> None:
         """Signs what people amended (`linetally-agent amend`); one that contradicts the chain by now is refused."""

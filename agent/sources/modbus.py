@@ -60,6 +60,7 @@ class ModbusReader:
         due = loop.time()
         with self._link:
             while True:
+                self._line.tried()
                 await self._poll()
                 late_s = loop.time() - due - interval_s
                 if late_s > 0 and self._lost is None:

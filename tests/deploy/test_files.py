@@ -33,7 +33,8 @@ def test_a_unit_runs_as_its_own_user_with_few_rights(unit: Path) -> None:
     assert f"\nu {name} " in (DEPLOY / "systemd" / "linetally.sysusers.conf").read_text()
     for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=", "PrivateDevices=yes"):
         assert f"\n{line}\n" in text
-    assert "WatchdogSec" not in text  # neither program feeds a watchdog
+    feeds = name == "linetally-agent"  # the hub feeds no watchdog
+    assert ("\nType=notify\n" in text) is ("\nWatchdogSec=" in text) is feeds
 
 
 def test_the_hub_reads_the_configuration_of_the_compose_file() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 
@@ -17,6 +18,9 @@ class LineRecorder:
         self.alive_count = 0
         self._changed = asyncio.Event()
 
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
     def begin(self) -> None:
         pass
 
@@ -26,6 +30,9 @@ class LineRecorder:
     def alive(self, age_ms: float = 0.0) -> None:
         self.alive_count += 1
         self._changed.set()
+
+    def tried(self) -> None:
+        pass
 
     def lost(self, words: str) -> None:
         self.events.append(f"lost: {words}")
