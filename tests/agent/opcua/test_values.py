@@ -1,0 +1,143 @@
+"""What a value is worth, and how it is asked for: texts, deadbands, polling, long answers, a password."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from asyncua import ua
+from asyncua.common.connection import TransportLimits
+
+from agent.keys import write_private
+from agent.sources.opcua_items import Items
+from protocols.plc.roles import SPEED_SCALE, SignalRole
+from tests.agent.opcua.support import PRODUCT, STATE, TOTAL, Plc, Recorder, reading, tag
+
+TAGS = (tag(STATE, "State"), tag(TOTAL, "Total"))
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("Executing", 6), (ua.LocalizedText("NotExecuting"), 2), ("Dancing", None), (ua.LocalizedText(None), None),
+    ],
+)  # fmt: skip
+def test_texts_mean_what_the_tag_says(value: object, number: int | None) -> None:
+    line = Recorder()
+    spoken = replace(tag(STATE, "State"), texts=(("Executing", 6), ("NotExecuting", 2)))
+    items = Items([spoken], {}, line)
+    items.all[0].waiting = False
+    items.take(1, ua.DataValue(ua.Variant(value)))
+    assert line.values == [(STATE, number, None)]
+
+
+@pytest.mark.parametrize(
+    ("role", "value", "number"),
+    [
+        (TOTAL, 17, 17), (TOTAL, 17.0, 17), (TOTAL, 17.5, None), (TOTAL, float("nan"), None),
+        (TOTAL, float("inf"), None), (TOTAL, [1, 2], None), (TOTAL, None, None), (TOTAL, "17", None), (SignalRole.ORDER, 3, 1),
+        (SignalRole.ORDER, False, 0), (SignalRole.ORDER, "yes", None), (SignalRole.SPEED, 1.5, 3 * SPEED_SCALE // 2),
+        (SignalRole.SPEED, float("inf"), None), (PRODUCT, "Cola", 5), (PRODUCT, "Tea", None), (PRODUCT, 7, 7),
+    ],
+)  # fmt: skip
+def test_numbers(role: SignalRole, value: object, number: int | None) -> None:
+    line = Recorder()
+    items = Items([tag(role, "x")], {"Cola": 5}, line)
+    items.all[0].waiting = False
+    items.take(1, ua.DataValue(ua.Variant(value)))
+    assert [found[1] for found in line.values] == [number]
+
+
+def test_a_deadband_is_asked_for_and_done_without_where_it_cannot_be(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    async def scenario() -> None:
+        plc = Plc(free_port())
+        await plc.start("State", "Total", "Speed", "Product")
+        speed = replace(tag(SignalRole.SPEED, "Speed"), deadband=5000)
+        async with reading(tmp_path, plc.endpoint, (*TAGS, speed)) as line:
+            await line.until(lambda: line.newest(SignalRole.SPEED) == 0)
+            for value in (3, 4, 20):
+                await plc.write("Speed", value)
+                await plc.write("State", value)
+                await line.until(lambda value=value: line.newest(STATE) == value)
+            speeds = [value for column, value, _ in line.values if column == SignalRole.SPEED]
+            assert speeds == [0, 20 * SPEED_SCALE]
+        await plc.stop()
+
+    asyncio.run(scenario())
+
+
+def test_polling_takes_a_change_and_repeats_nothing(
+    tmp_path: Path, free_port: Callable[[], int], services: Counter[str]
+) -> None:
+    async def scenario() -> None:
+        plc = Plc(free_port())
+        await plc.start()
+        async with reading(tmp_path, plc.endpoint, TAGS, poll=True, poll_interval_ms=50) as line:
+            await line.until(lambda: line.alive_count > 5)
+            assert len(line.values) == 2
+            await plc.write("State", 6, 1_790_000_000_123)
+            await line.until(lambda: (STATE, 6, 1_790_000_000_123) in line.values)
+            assert len(line.values) == 3
+            await plc.stop()
+            await line.until(lambda: line.events[-1].startswith("lost"))
+        assert services["CreateSubscriptionRequest"] == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_takes_short_requests_and_gives_long_answers(
+    tmp_path: Path, free_port: Callable[[], int], services: Counter[str]
+) -> None:
+    """asyncua alone takes the server's limit of requests for that of answers, and drops the connection."""
+
+    async def scenario() -> None:
+        plc = Plc(free_port())
+        plc._server.limits = TransportLimits(8192, 65_535, 0, 8192)
+        await plc.start("State", "Total", "Product")
+        await plc.write("Product", "x" * 20_000)
+        tags = (*TAGS, tag(PRODUCT, "Product"))
+        async with reading(tmp_path, plc.endpoint, tags, poll=True, poll_interval_ms=50) as line:
+            await line.until(lambda: line.alive_count > 2)
+            assert line.events == [f"connected to {plc.endpoint}, 3 of 3 tags"]
+        await plc.stop()
+
+    asyncio.run(scenario())
+
+
+def test_an_unprotected_password_is_never_sent(
+    tmp_path: Path, free_port: Callable[[], int], services: Counter[str]
+) -> None:
+    async def scenario() -> None:
+        plc = Plc(free_port())
+        plc._server.set_identity_tokens([ua.UserNameIdentityToken, ua.AnonymousIdentityToken])
+        await plc.start()
+        write_private(tmp_path / "word", b"hunter2\n")
+        login = {"username": "agent", "password_file": tmp_path / "word"}
+        async with reading(tmp_path, plc.endpoint, TAGS, **login) as line:
+            await line.until(lambda: any("unprotected; it was not sent" in event for event in line.events))
+        await plc.stop()
+
+    asyncio.run(scenario())
+    assert services["ActivateSessionRequest"] == 0
+
+
+def test_a_password_file_that_others_may_read_is_said_and_waited_for(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    async def scenario() -> None:
+        (tmp_path / "word").write_text("hunter2\n")
+        (tmp_path / "word").chmod(0o644)
+        login = {"username": "agent", "password_file": tmp_path / "word"}
+        async with reading(tmp_path, f"opc.tcp://127.0.0.1:{free_port()}", TAGS, **login) as line:
+            await line.until(lambda: any("chmod 600" in event for event in line.events))
+            (tmp_path / "word").chmod(0o600)
+            await line.until(lambda: "is the PLC on?" in line.events[-1])
+            assert "hunter2" not in " ".join(line.events)
+
+    asyncio.run(scenario())
