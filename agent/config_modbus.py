@@ -22,6 +22,7 @@ TABLES: Final = ("holding", "input", "coil", "discrete")
 BIT_TABLES: Final = ("coil", "discrete")
 _COUNTER_NAMES: Final = tuple(role.name.lower() for role in COUNTER_ROLES)
 _BILLION: Final = 1_000_000_000
+UNSCALED: Final = Fraction(1)
 
 
 class Kind(Enum):
@@ -100,7 +101,7 @@ class ModbusTag:
     little_bytes: bool = False
     mask: int = 0
     shift: int = 0
-    scale: Fraction = Fraction(1)
+    scale: Fraction = UNSCALED
     length: int = 0
     modulus: int = 0
     bcd: bool = False
@@ -207,9 +208,10 @@ def _tag(table: Table, name: str, column: int, device_id: int) -> ModbusTag:
         little_words = table.choice("word_order", ("big", "little"), "big") == "little"
         little_bytes = table.choice("byte_order", ("big", "little"), "big") == "little"
     mask, shift = _field(table, kind, 16 * size)
-    scale = Fraction(1)
+    scale = UNSCALED
     if kind not in (Kind.TEXT, Kind.BIT):
-        scale = Fraction(table.scaled("scale", _BILLION, _BILLION, 1, 10**18), _BILLION)
+        found = Fraction(table.scaled("scale", _BILLION, _BILLION, 1, 10**18), _BILLION)
+        scale = UNSCALED if found == 1 else found
     if name in _COUNTER_NAMES and scale.denominator != 1:
         raise table.wrong("scale", "would make parts of pieces", "a whole number: how many pieces one step stands for")
     if name in _COUNTER_NAMES and (kind is not Kind.UNSIGNED or scale != 1) and table.flag("bcd", default=False):

@@ -19,9 +19,10 @@ from benchmarks.audit import audit
 from benchmarks.ingest import ingest
 from benchmarks.measures import MEASURES as KERNEL_MEASURES
 from benchmarks.measures import Disagreement, Figure, Sizes
+from benchmarks.modbus import modbus
 from benchmarks.verify import verify
 
-MEASURES = {**KERNEL_MEASURES, "verify": verify, "ingest": ingest, "audit": audit}
+MEASURES = {**KERNEL_MEASURES, "verify": verify, "ingest": ingest, "audit": audit, "modbus": modbus}
 RESULTS = Path(__file__).parent / "results"
 
 

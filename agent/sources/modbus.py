@@ -19,8 +19,8 @@ from agent.sources.modbus_plan import Blocks, Read, plan
 from agent.sources.modbus_values import Unusable, clock_ms, value
 
 _SAID_AT_MOST: Final = 1000
-Found: TypeAlias = dict[ModbusTag, Sequence[int]]
-"""The registers (or bit) of each tag that was read."""
+Found: TypeAlias = dict[int, Sequence[int]]
+"""The registers (or bit) of each tag that was read, by the tag's id(): comparing tags costs more than reading them."""
 
 
 class ModbusReader:
@@ -106,7 +106,7 @@ class ModbusReader:
                     self._say(f"{where} at device {read.device_id} cannot be read: {refusal}; tried again now and then")
                 continue
             blocks.answered(read)
-            found.update((tag, read.part(tag, registers)) for tag in read.tags)
+            found.update((id(tag), read.part(tag, registers)) for tag in read.tags)
         return found
 
     async def _read(self, read: Read) -> Sequence[int]:
@@ -122,7 +122,7 @@ class ModbusReader:
         if self._lost is not None:
             self._lost = None
             self._line.begin()
-            good = sum(tag in found for tag in self._tags)
+            good = sum(id(tag) in found for tag in self._tags)
             reads = sum(map(len, self._blocks.values()))
             devices = ", ".join(map(str, self._blocks))
             where = f"{self._link.words} device{'s' if len(self._blocks) > 1 else ''} {devices}"
@@ -139,19 +139,20 @@ class ModbusReader:
         self._line.alive()
 
     def _time_ms(self, found: Found) -> int | None:
-        if self._time_tag is None or self._time_tag not in found:
+        if self._time_tag is None or (registers := found.get(id(self._time_tag))) is None:
             return None
         try:
-            return clock_ms(self._time_tag, found[self._time_tag])
+            return clock_ms(self._time_tag, registers)
         except Unusable as error:
             self._say(f"the PLC's clock {error}")
             return None
 
     def _value(self, tag: ModbusTag, found: Found) -> int | None:
-        if tag not in found:
+        registers = found.get(id(tag))
+        if registers is None:
             return None
         try:
-            return value(tag, found[tag], self._product_codes)
+            return value(tag, registers, self._product_codes)
         except Unusable as error:
             self._say(f"{tag.role.name.lower()} ({tag.words}) {error}")
             return None

@@ -26,9 +26,12 @@ _ILLEGAL_FUNCTION: Final = 1
 _ILLEGAL_RANGE: Final = frozenset({2, 3})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Read:
-    """One request: `count` registers (or bits) of a device's `table` from the 0-based `address`, and the tags in it."""
+    """One request: `count` registers (or bits) of a device's `table` from the 0-based `address`, and the tags in it.
+
+    Each is only equal to itself: hundreds of tags are not to be compared at each poll.
+    """
 
     device_id: int
     table: str
@@ -116,7 +119,7 @@ class Blocks:
     def refused(self, read: Read, code: int, now: float) -> list[Read]:
         """What to ask for instead of a read that was answered by exception `code`; empty: nothing more for now."""
         if self._trial is not None and read == self._trial[0]:
-            self._refused[read] = now + MEMORY_S
+            self._refuse(read, now)
             return list(self._trial[1:])
         if code not in (_ILLEGAL_FUNCTION, *_ILLEGAL_RANGE):
             self._failures[read] = self._failures.get(read, 0) + 1
@@ -127,7 +130,7 @@ class Blocks:
         if halves is None:
             self._aside[read] = now + QUARANTINE_S
             return []
-        self._refused[read] = now + MEMORY_S
+        self._refuse(read, now)
         at = self._reads.index(read)
         self._reads[at : at + 1] = halves
         return list(halves)
@@ -146,6 +149,10 @@ class Blocks:
 
     def __len__(self) -> int:
         return len(self._reads)
+
+    def _refuse(self, read: Read, now: float) -> None:
+        self._refused = {bad: until for bad, until in self._refused.items() if now < until}
+        self._refused[read] = now + MEMORY_S
 
     def _may_join(self, first: Read, second: Read, now: float) -> bool:
         """Whether both were one read by plan, and nothing in them as one is known to be refused."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Final
 
-from agent.config_modbus import Kind, ModbusTag
+from agent.config_modbus import UNSCALED, Kind, ModbusTag
 from protocols.plc.roles import SPEED_SCALE, SignalRole
 
 _FLOATS: Final = {2: ">f", 4: ">d"}
@@ -40,8 +40,10 @@ def clock_ms(tag: ModbusTag, registers: Sequence[int]) -> int:
 
 
 def _scaled(tag: ModbusTag, number: int | Fraction) -> int:
-    scale = tag.scale * SPEED_SCALE if tag.role is SignalRole.SPEED else tag.scale
-    return number if scale == 1 and isinstance(number, int) else round(number * scale)
+    speed = tag.role is SignalRole.SPEED
+    if tag.scale is UNSCALED and not speed and isinstance(number, int):
+        return number
+    return round(number * tag.scale * (SPEED_SCALE if speed else 1))
 
 
 def _bytes(tag: ModbusTag, registers: Sequence[int]) -> bytes:
@@ -52,8 +54,8 @@ def _bytes(tag: ModbusTag, registers: Sequence[int]) -> bytes:
 
 def _number(tag: ModbusTag, registers: Sequence[int]) -> int | Fraction:
     kind = tag.kind
-    if kind is Kind.BIT:
-        return registers[0]
+    if kind is Kind.BIT or (kind is Kind.UNSIGNED and tag.count == 1 and not tag.mask and not tag.little_bytes):
+        return registers[0]  # what most tags are
     data = _bytes(tag, registers)
     if kind is Kind.FLOAT:
         (found,) = struct.unpack(_FLOATS[tag.count], data)
