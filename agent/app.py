@@ -21,6 +21,7 @@ from agent.config import AgentConfiguration
 from agent.config_line import ModbusSource, OpcuaSource
 from agent.config_modbus import ModbusLink, ModbusTag
 from agent.config_opcua import OpcuaTag
+from agent.glance import write_glances
 from agent.keys import load_key, load_log_key
 from agent.late import LateCounts
 from agent.line import Line
@@ -31,6 +32,7 @@ from agent.reload import Reloader
 from agent.reporter import Reporter
 from agent.running import Running
 from agent.spool import Spool
+from agent.spool_salvage import open_or_salvage
 from agent.watchdog import Notifier, Progress, watch
 from protocols.errors import ConfigurationError, LinetallyError, Malformed, Refused
 from protocols.evidence.cose import key_id
@@ -60,7 +62,8 @@ async def run(configuration: AgentConfiguration) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    with Spool.open(configuration.state_folder) as spool:
+    spool, key = open_or_salvage(configuration.state_folder, key, int(time.time() * 1000))
+    with spool:
         if configuration.is_replay:
             from agent.replay import run_replay  # numpy-heavy, and only for a history
 
@@ -102,6 +105,7 @@ async def _run_lines(
         ("publish", publisher.run()),
         ("reload", _reload_on_signal(reloader, notifier)),
         ("health", _serve_health(configuration.health_port, facts)),
+        ("glance", write_glances(configuration.state_folder, lines)),
         ("watchdog", watch(notifier, facts.parts, facts.status)),
     )
     notifier.tell("STOPPING=1")
@@ -212,7 +216,9 @@ async def _source(configuration: AgentConfiguration, line: Line, clock: Clock, l
 
         tags = [tag for tag in settings.tags if isinstance(tag, OpcuaTag)]
         folder, gateway_id = configuration.state_folder, configuration.gateway_id
-        await OpcuaReader(source, tags, settings.product_codes, line, staleness_s / 3, folder, gateway_id).run()
+        opcua = OpcuaReader(source, tags, settings.product_codes, line, staleness_s / 3, folder, gateway_id)
+        line.report = opcua.report
+        await opcua.run()
     elif isinstance(source, ModbusSource):
         from agent.sources.modbus import ModbusReader
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from agent.clock import Clock
 from agent.config_line import LineSettings, ModbusSource, OpcuaSource, ReplaySource
@@ -57,6 +58,8 @@ class Line:
         self.meter = meter
         self.link = "not connected yet"
         self.reading = False
+        self.last: dict[int, tuple[int | None, int | None, int]] = {}  # of a column: value, source's time, ours
+        self.report: Callable[[], dict[str, Any]] | None = None  # what the source tells of itself
         self.tried_s = time.monotonic()
         self.log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": settings.line_id})
         self._clock = clock
@@ -98,6 +101,7 @@ class Line:
         now = self._clock.now_ms()
         time_ms = now if source_ms is None else source_ms
         good = value is not None and -_I64 <= value < _I64
+        self.last[column] = (value if good else None, source_ms, now)
         unknown_ms = self._unknown_ms.pop(column, None)
         if unknown_ms is not None:
             time_ms = max(time_ms, unknown_ms)  # it changed before we came: it is known from then on

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from agent.config import AgentConfiguration
+from agent.glance import glance_words, read_glance
 from agent.late import read_late
 from agent.log_watch import read_alarm, read_seen
 from agent.spool import Spool
@@ -69,6 +70,7 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
                 for held in spool.shelf.held()
             ],
             "raw_full": (spool.meta("raw_full") or b"").decode() or None,
+            "now": read_glance(configuration.state_folder),
             "refused": (spool.meta("refused") or b"").decode() or None,
         }
 
@@ -86,6 +88,8 @@ def status_words(status: dict[str, Any]) -> str:
         out.append(f"ALARM: {status['log_alarm']['words']}")
     if status["refused"]:
         out.append(f"the hub refuses record {status['refused']}")
+    glance = status["now"] or {"lines": []}
+    seen = {line["line"]: line for line in glance["lines"]}
     width = max(len(line["line"]) for line in status["lines"])
     for line in status["lines"]:
         until = line["measured_until_ms"]
@@ -100,6 +104,9 @@ def status_words(status: dict[str, Any]) -> str:
             )
             out.append(f"{'':<{width}}  {words}")
         out += [f"{'':<{width}}  {_stop(stop)}" for stop in line["stops"]]
+        if line["line"] in seen:
+            out.append(f"{'':<{width}}  at {_time(glance['time_ms'])}:")
+            out += [f"{'':<{width}}    {words}" for words in glance_words(seen[line["line"]])]
     for held in status["raw"]:
         days = (held["newest_ms"] - held["oldest_ms"]) / 86_400_000
         words = f"{days:.1f} days, {held['bytes'] / 1e6:.1f} MB, from {_time(held['oldest_ms'])} on"
