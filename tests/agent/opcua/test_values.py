@@ -39,8 +39,9 @@ def test_texts_mean_what_the_tag_says(value: object, number: int | None) -> None
     ("role", "value", "number"),
     [
         (TOTAL, 17, 17), (TOTAL, 17.0, 17), (TOTAL, 17.5, None), (TOTAL, float("nan"), None),
-        (TOTAL, float("inf"), None), (TOTAL, [1, 2], None), (TOTAL, None, None), (TOTAL, "17", None), (SignalRole.ORDER, 3, 1),
-        (SignalRole.ORDER, False, 0), (SignalRole.ORDER, "yes", None), (SignalRole.SPEED, 1.5, 3 * SPEED_SCALE // 2),
+        (TOTAL, float("inf"), None), (TOTAL, [1, 2], None), (TOTAL, None, None), (TOTAL, "17", None),
+        (SignalRole.ORDER, 3, 1), (SignalRole.ORDER, False, 0), (SignalRole.ORDER, "yes", None),
+        (SignalRole.SPEED, 1.5, 3 * SPEED_SCALE // 2),
         (SignalRole.SPEED, float("inf"), None), (PRODUCT, "Cola", 5), (PRODUCT, "Tea", None), (PRODUCT, 7, 7),
     ],
 )  # fmt: skip
