@@ -19,6 +19,7 @@ from agent.sources.modbus_plan import Blocks, Read, plan
 from agent.sources.modbus_values import Unusable, clock_ms, value
 
 _SAID_AT_MOST: Final = 1000
+_SLOW_POLLS: Final = 10
 Found: TypeAlias = dict[int, Sequence[int]]
 """The registers (or bit) of each tag that was read, by the tag's id(): comparing tags costs more than reading them."""
 
@@ -58,12 +59,13 @@ class ModbusReader:
         loop = asyncio.get_running_loop()
         interval_s = self._source.poll_interval_ms / 1000
         due = loop.time()
+        slow = 0
         with self._link:
             while True:
                 self._line.tried()
                 await self._poll()
-                late_s = loop.time() - due - interval_s
-                if late_s > 0 and self._lost is None:
+                slow = slow + 1 if loop.time() - due > interval_s and self._lost is None else 0
+                if slow == _SLOW_POLLS:
                     self._say(
                         "a poll takes longer than poll_interval_ms; make that longer, or have fewer lines on this link"
                     )

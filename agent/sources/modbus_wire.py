@@ -7,6 +7,7 @@ requests; `modbus_frames` judges what goes out and what comes in. Whoever owns a
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import ssl
 import struct
@@ -33,6 +34,13 @@ _TYPES: Final = {
     "tcp": CommType.TCP, "udp": CommType.UDP, "tls": CommType.TLS,
     "rtu-over-tcp": CommType.TCP, "serial": CommType.SERIAL,
 }  # fmt: skip
+
+_PORT_WORDS: Final = {
+    errno.ENOENT: "there is no such port; is the adapter plugged in?",
+    errno.EACCES: "this user may not use the port; add it to the group dialout",
+    errno.EAGAIN: "another program holds the port",
+    errno.EBUSY: "another program holds the port",
+}
 
 
 class LinkFailed(Exception):
@@ -200,10 +208,10 @@ def _words(error: BaseException) -> str:
         return "nothing answers there; is the PLC on?"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the PLC's certificate is not trusted: {error.verify_message}"
-    if isinstance(error, PermissionError):
-        return f"not allowed ({error.strerror}); may this user use the port?"
     if isinstance(error, ConnectionError):
         return error.strerror or str(error) or "the connection broke"
+    if isinstance(error, OSError) and error.errno in _PORT_WORDS:
+        return _PORT_WORDS[error.errno]
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

@@ -119,6 +119,12 @@ class Line:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Both ends hang up, as when an adapter is pulled out. Closing twice does nothing more."""
+        if self._closed:
+            return
         self._closed = True
         loop = asyncio.get_running_loop()
         for master in self._masters:

@@ -133,6 +133,25 @@ def test_a_bad_serial_line(tmp_path: Path, seed: int, kinds: tuple[str, ...]) ->
         asyncio.run(scenario())
 
 
+def test_an_adapter_that_is_pulled_out_is_said_and_one_that_is_not_there_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with modbus.Line() as line:
+            peer = await asyncio.to_thread(stack.enter_context, modbus.libmodbus(tmp_path, "rtu", line.device, 1))
+            async with reading(serial(line.reader), ALIKE, timeout_ms=100) as found:
+                await found.polls(2)
+                async with reading(serial(line.reader), ALIKE) as second:
+                    await second.said()
+                assert "another program holds the port" in second.events[0]
+                line.close()
+                await found.until(lambda: "there is no such port" in found.events[-1])
+            assert found.events[1].startswith("lost")
+            peer.process.kill()
+            await asyncio.to_thread(peer.process.communicate)
+
+    with ExitStack() as stack:
+        asyncio.run(scenario())
+
+
 def test_lines_that_share_a_link_ask_one_after_the_other(tmp_path: Path, free_port: Callable[[], int]) -> None:
     async def scenario(proxy: Proxy) -> None:
         links: dict[ModbusLink, Link] = {}
