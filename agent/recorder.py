@@ -23,6 +23,7 @@ from agent.raw_bounds import RawBounds
 from agent.raw_meter import LostRaw, RawMeter, closed_chunk
 from agent.seal import ClockLog, Sealer, Statement, statements
 from agent.spool import LineBatch, Spool, SpooledRecord, SpoolFull
+from agent.spool_salvage import DAMAGED, GAP_META
 from protocols.errors import ConfigurationError, Malformed
 from protocols.evidence.bodies import Body, Configurations, Gap, Heartbeat, Measurement
 from protocols.evidence.cose import key_id
@@ -117,7 +118,10 @@ class Recorder:
         # A replay says itself from when on it keeps chunks.
         keeps = self._keeps_raw and (open_chunk is not None or not replayed)
         if kept is None:
-            return Started(RawMeter(configuration, now_ms, keeps=keeps), None)
+            lost = self._spool.meta(f"{GAP_META}{line.line_id}") or self._spool.meta(GAP_META)
+            lost_ms = now_ms if lost is None else int(lost)
+            gap = Gap(line.line_id, lost_ms, now_ms, DAMAGED) if lost_ms < now_ms else None
+            return Started(RawMeter(configuration, now_ms, keeps=keeps), gap)
         hash_, carry = kept
         same = hash_ == configuration.hash
         # What the last minute held under another configuration cannot be counted under this one.

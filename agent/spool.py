@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import apsw
 
+from agent.chain_head import HEAD_FILE, ChainHead
 from agent.raw_meter import ClosedChunk
 from agent.spool_file import LOCK_FILE, SPOOL_FILE, SpoolDamaged, SpoolFull, prepare, said, take_lock
 from agent.spool_raw import RawDrop, RawShelf, RawSpan
@@ -230,6 +231,7 @@ class Spool:
         Raises SpoolFull. After it returned, the records may be published.
         """
         with self._transaction():
+            before = self.head()[0] - 1
             self._db.executemany(
                 "INSERT INTO record (sequence, hash, type, end_ms, bytes) VALUES (?, ?, ?, ?, ?)",
                 [(r.sequence, r.hash, r.type, r.end_ms, r.raw) for r in records],
@@ -243,6 +245,8 @@ class Spool:
             if amendment is not None:
                 done = (records[-1].sequence, amendment)
                 self._db.execute("UPDATE amendment SET state = 'signed', sequence = ? WHERE id = ?", done)
+            # Before the commit: a head that could not be written must leave no record behind.
+            self._write_head(before, durable=True)
 
     def begin_chain(self, owner: bytes) -> None:
         """Forgets the receipted records, so that a new key's chain begins with sequence 0. Windows stay.
@@ -254,6 +258,7 @@ class Spool:
             if self.depth():
                 raise LinetallyError("a record has no receipt yet")
             self._db.execute("DELETE FROM record")
+            (Path(self._db.filename).parent / HEAD_FILE).unlink(missing_ok=True)
             self._db.execute("DELETE FROM meta WHERE key = 'last_receipt' OR key GLOB 'config:*'")
             self._set_meta({"owner": owner})
 
@@ -295,11 +300,27 @@ class Spool:
             assert oldest is not None
             self._db.execute("DELETE FROM record WHERE receipted AND sequence < ?", oldest)
             self._set_meta(meta)
+        with contextlib.suppress(SpoolFull):  # an older file says that more is open than is
+            self._write_head(self.head()[0] - 1, durable=False)
 
     def reopen(self, first: int, last: int) -> None:
         """Takes the receipts of kept records [first, last] back: the log that gave them has lost them."""
         with self._transaction():
             self._db.execute("UPDATE record SET receipted = 0 WHERE sequence BETWEEN ? AND ?", (first, last))
+
+    def _write_head(self, before: int, *, durable: bool) -> None:
+        newest = self._one("SELECT sequence, hash, end_ms FROM record ORDER BY sequence DESC LIMIT 1", ())
+        if newest is None:
+            return
+        waiting = self._one("SELECT min(sequence) FROM record WHERE NOT receipted", ())
+        assert waiting is not None
+        receipted = newest[0] if waiting[0] is None else waiting[0] - 1
+        folder = Path(self._db.filename).parent
+        try:
+            head = ChainHead(newest[0], RecordHash(newest[1]), newest[2], receipted, before)
+            head.write(folder, durable=durable)
+        except OSError as error:
+            raise SpoolFull(f"{folder / HEAD_FILE}: {error.strerror}") from error
 
     def depth(self) -> int:
         """Records without a receipt."""

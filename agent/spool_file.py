@@ -80,12 +80,10 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
             connection.execute(_SCHEMA)
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
     elif version != (_SCHEMA_VERSION,):
-        raise SpoolDamaged(f"{path} was written by another version of the agent (format {version}); install that one")
+        raise LinetallyError(f"{path} was written by another version of the agent (format {version}); install that one")
 
 
-_DAMAGED_MEND: Final = (
-    "move it away but keep it, it may hold records that the hub has not seen, then enrol this gateway again"
-)
+_DAMAGED_MEND: Final = "the agent salvages what it can when it starts: linetally-agent run"
 
 
 @contextlib.contextmanager

@@ -84,7 +84,7 @@ def test_a_damaged_spool_is_refused_with_a_mend(tmp_path: Path) -> None:
     for page in range(1, len(data) // 4096):
         data[page * 4096 : page * 4096 + 64] = os.urandom(64)
     path.write_bytes(data)
-    with pytest.raises(SpoolDamaged, match="move it away"):
+    with pytest.raises(SpoolDamaged, match="salvages what it can"):
         Spool.open(tmp_path)
     path.write_bytes(b"not a database" * 1000)
     with pytest.raises(SpoolDamaged):

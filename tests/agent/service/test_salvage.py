@@ -1,0 +1,170 @@
+"""A damaged spool: what verifies is taken over, nothing is signed twice, and what is lost becomes a signed gap."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from agent.chain_head import HEAD_FILE, read_head
+from agent.clock import ManualClock
+from agent.keys import KEY_FILE, load_key
+from agent.recorder import Recorder
+from agent.spool import SPOOL_FILE, Spool
+from agent.spool_pages import last_blobs
+from agent.spool_salvage import DAMAGED, open_or_salvage
+from protocols.errors import LinetallyError
+from protocols.evidence.bodies import Gap, Measurement
+from protocols.evidence.record import SignedRecord
+from tests.agent.test_raw_chain import KEY, START, Life, configuration
+
+HOURS_2 = 121
+"""Minutes."""
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state folder of a gateway that lived for two hours; all records but the newest three have a receipt."""
+    folder = tmp_path_factory.mktemp("life")
+    with Spool.open(folder) as spool:
+        Life(folder, spool, random.Random(1)).live(HOURS_2)
+        records = spool.open_records(0, 1000)
+        spool.receipted([record.sequence for record in records[:-3]], {})
+    (folder / KEY_FILE).write_bytes(b"the old one")
+    return folder
+
+
+def lived(folder: Path, life: Path) -> list[SignedRecord]:
+    """A copy of that gateway's state in `folder`; its records."""
+    shutil.copytree(life, folder, dirs_exist_ok=True)
+    with Spool.open(folder) as spool:
+        return [SignedRecord(found.raw) for sequence in range(1000) if (found := spool.record(sequence)) is not None]
+
+
+def go_on(folder: Path, spool: Spool, key: object = KEY) -> list[SignedRecord]:
+    """The records of the spool after the agent has started again, ten minutes later."""
+    recorder = Recorder(configuration(folder), spool, key, ManualClock(START + (HOURS_2 + 10) * 60_000, b"\2" * 16))  # type: ignore[arg-type]
+    recorder.start()
+    return [SignedRecord(record.raw) for record in spool.open_records(0, 1000)]
+
+
+def wreck(path: Path, seed: int) -> None:
+    """The tree is gone: every page that is no leaf, and some bytes of one leaf without records."""
+    data = bytearray(path.read_bytes())
+    for at in range(4096, len(data), 4096):
+        if data[at] in (2, 5, 10):
+            data[at : at + 4096] = random.Random(seed).randbytes(4096)
+    data[100:4096] = bytes(3996)
+    path.write_bytes(data)
+
+
+def test_the_chain_goes_on_where_no_record_is_missing(
+    tmp_path: Path, life: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = lived(tmp_path, life)
+    wreck(tmp_path / SPOOL_FILE, 0)
+    spool, key = open_or_salvage(tmp_path, KEY, START)
+    with spool:
+        assert key is KEY and spool.head() == (len(before), before[-1].hash)
+        assert spool.depth() == 3, "what had its receipt is not sent again"
+        after = go_on(tmp_path, spool)
+    assert after[:3] == before[-3:]
+    assert after[3].record.previous == before[-1].hash
+    gaps = [signed.record.body for signed in after[3:] if isinstance(signed.record.body, Gap)]
+    last = max(s.record.end_ms for s in before if isinstance(s.record.body, Measurement))
+    assert gaps == [Gap("filling", last, START + (HOURS_2 + 10) * 60_000, DAMAGED)]
+    (aside,) = tmp_path.glob("damaged-*")
+    assert (aside / SPOOL_FILE).stat().st_size > 100_000
+    assert "the chain goes on" in caplog.text
+    spool, _ = open_or_salvage(tmp_path, KEY, START)
+    with spool:
+        assert spool.head()[0] == len(before) + len(after) - 3
+
+
+@pytest.mark.parametrize("harm", ["noise", "deleted", "record", "head"])
+def test_a_lost_record_begins_a_new_epoch(
+    tmp_path: Path, life: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Going on with the old key would be a fork, or a chain that the hub waits for in vain."""
+    before = lived(tmp_path, life)
+    path = tmp_path / SPOOL_FILE
+    if harm == "noise":
+        path.write_bytes(os.urandom(200_000))
+    elif harm == "deleted":
+        path.unlink()
+    else:
+        wreck(path, 0)
+    if harm == "record":
+        data = path.read_bytes()
+        end = before[-2].raw[-40:]
+        assert end in data
+        path.write_bytes(data.replace(end, bytes(len(end))))
+    if harm == "head":
+        (tmp_path / HEAD_FILE).unlink()
+    spool, key = open_or_salvage(tmp_path, KEY, START)
+    with spool:
+        assert key.private_bytes_raw() != KEY.private_bytes_raw()
+        assert spool.head()[0] == 0
+        after = go_on(tmp_path, spool, key)
+    assert load_key(tmp_path).private_bytes_raw() == key.private_bytes_raw()
+    (aside,) = tmp_path.glob("damaged-*")
+    assert (aside / KEY_FILE).read_bytes() == b"the old one"
+    assert "Enrol this gateway again" in caplog.text
+    gaps = [signed.record.body for signed in after if isinstance(signed.record.body, Gap)]
+    assert len(gaps) == 1 and gaps[0].reason == DAMAGED and gaps[0].from_ms > START
+
+
+def test_a_spool_put_back_from_a_copy_signs_nothing_twice(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        lives = Life(tmp_path, spool, random.Random(1))
+        lives.live(16)
+        spool._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        copy = (tmp_path / SPOOL_FILE).read_bytes()
+        lives.live(30)
+    (tmp_path / KEY_FILE).write_bytes(b"the old one")
+    (tmp_path / SPOOL_FILE).write_bytes(copy)
+    spool, key = open_or_salvage(tmp_path, KEY, START)
+    with spool:
+        assert key is not KEY and spool.head()[0] == 0
+
+
+def test_a_crash_between_head_and_commit_is_no_damage(tmp_path: Path, life: Path) -> None:
+    before = lived(tmp_path, life)
+    head = read_head(tmp_path)
+    assert head is not None and head.sequence == len(before) - 1
+    ahead = type(head)(head.sequence + 2, head.hash, head.end_ms, head.receipted, head.sequence)
+    ahead.write(tmp_path, durable=True)
+    spool, key = open_or_salvage(tmp_path, KEY, START)
+    with spool:
+        assert key is KEY and spool.head()[0] == len(before)
+
+
+def test_a_salvage_that_was_cut_short_is_done_again(tmp_path: Path, life: Path) -> None:
+    before = lived(tmp_path, life)
+    wreck(tmp_path / SPOOL_FILE, 0)
+    aside = tmp_path / "damaged-20260101T000000"
+    aside.mkdir()
+    (tmp_path / SPOOL_FILE).replace(aside / SPOOL_FILE)  # killed here
+    spool, key = open_or_salvage(tmp_path, KEY, START)
+    with spool:
+        assert key is KEY and spool.head() == (len(before), before[-1].hash)
+
+
+def test_what_stands_only_in_the_wal_is_found(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        Life(tmp_path, spool, random.Random(1)).live(31)
+        wal = tmp_path / f"{SPOOL_FILE}-wal"
+        assert wal.stat().st_size > 10_000
+        want = {record.raw for record in spool.open_records(0, 100)}
+        assert want <= set(last_blobs(tmp_path / SPOOL_FILE))
+
+
+def test_another_versions_spool_is_not_put_aside(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        spool._db.execute("PRAGMA user_version = 99")
+    with pytest.raises(LinetallyError, match="another version"):
+        open_or_salvage(tmp_path, KEY, START)
+    assert not list(tmp_path.glob("damaged-*"))
