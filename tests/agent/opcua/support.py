@@ -32,6 +32,7 @@ class Plc:
         self._ahead_ms = clock_ahead_ms
         self.endpoint = f"opc.tcp://127.0.0.1:{port}"
         self.nodes: dict[str, Any] = {}
+        self._policies = [ua.SecurityPolicyType.NoSecurity]
         self._spare = spare_namespaces
         self._server = Server()
 
@@ -40,7 +41,7 @@ class Plc:
             self._server.disable_clock()
         await self._server.init()
         self._server.set_endpoint(self.endpoint)
-        self._server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        self._server.set_security_policy(self._policies)
         for spare in range(self._spare):
             await self._server.register_namespace(f"urn:spare:{spare}")
         index = await self._server.register_namespace(URI)
@@ -53,6 +54,13 @@ class Plc:
             kind = ua.VariantType.String if name == "Product" else ua.VariantType.Int32
             self.nodes[name] = await folder.add_variable(index, name, value, kind)
         await self._server.start()
+
+    async def secure(self, certificate: Path, key: Path, *policies: str) -> None:
+        """Before `start`: these policies, each signed or encrypted too."""
+        await self._server.load_certificate(str(certificate))
+        await self._server.load_private_key(str(key))
+        names = [f"{policy}_{mode}" for policy in policies for mode in ("Sign", "SignAndEncrypt")]
+        self._policies = [getattr(ua.SecurityPolicyType, name) for name in names]
 
     async def stop(self) -> None:
         await self._server.stop()

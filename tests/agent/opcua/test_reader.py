@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from asyncua import ua
 
-from agent.sources import opcua_subscription
 from tests.agent.opcua.support import PRODUCT, STATE, TOTAL, Plc, reading
 
 
@@ -75,44 +73,3 @@ def test_a_plc_that_is_off_is_said_and_waited_for(tmp_path: Path, free_port: Cal
             await plc.stop()
 
     asyncio.run(scenario())
-
-
-def test_after_a_restart_with_other_node_ids_it_reads_on(tmp_path: Path, free_port: Callable[[], int]) -> None:
-    async def scenario() -> None:
-        port = free_port()
-        plc = Plc(port)
-        await plc.start()
-        async with reading(tmp_path, plc.endpoint) as line:
-            await line.until(lambda: line.newest(STATE) == 0)
-            await plc.stop()
-            await line.until(lambda: any(event.startswith("lost") for event in line.events))
-            again = Plc(port, spare_namespaces=4)  # the namespace has another number now
-            await again.start("Product", "Total", "State")
-            await again.write("State", 11)
-            await line.until(lambda: line.newest(STATE) == 11)
-            await again.stop()
-
-    asyncio.run(scenario())
-
-
-def test_silence_is_noticed_although_the_socket_is_open(
-    tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario() -> None:
-        monkeypatch.setattr(opcua_subscription, "LEAST_SILENCE_S", 1.0)
-        plc = Plc(free_port())
-        await plc.start()
-        async with reading(tmp_path, plc.endpoint) as line:
-            await line.until(lambda: line.alive_count > 3)  # keep-alives, for nothing changes
-            internal = plc._server.iserver.subscription_service
-            for subscription in internal.subscriptions.values():
-                monkeypatch.setattr(subscription, "publish_results", _nothing)
-            await line.until(lambda: any("has sent nothing" in event for event in line.events))
-            monkeypatch.undo()
-        await plc.stop()
-
-    asyncio.run(scenario())
-
-
-async def _nothing(*_: object, **__: object) -> bool:
-    return False
