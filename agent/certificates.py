@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +32,8 @@ CERTIFICATE_FILE: Final = "own.der"
 YEARS: Final = 10  # ours: a gateway outlives what IT is used to, and an expired certificate stops a line's figures
 EXPIRY_WARNING: Final = timedelta(days=30)
 _KEY_BITS: Final = 2048
+_MAKING: Final = threading.Lock()
+"""Two lines that connect at once must not make two keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,13 @@ def fingerprint(certificate: x509.Certificate) -> str:
 def load_or_make_identity(state_folder: Path, gateway_id: str, *, renew: bool = False) -> Identity:
     """The certificate and its key, made when there are none. `renew`: a new certificate for the same key.
 
-    Raises ConfigurationError.
+    To make a key takes a small gateway a second or more. Raises ConfigurationError.
     """
-    folder = state_folder / FOLDER
+    with _MAKING:
+        return _load_or_make(state_folder / FOLDER, gateway_id, renew)
+
+
+def _load_or_make(folder: Path, gateway_id: str, renew: bool) -> Identity:
     make_state_folder(folder)
     uri = application_uri(gateway_id)
     key_file, certificate_file = folder / KEY_FILE, folder / CERTIFICATE_FILE

@@ -94,7 +94,7 @@ class OpcuaReader:
         self._items.begin()
         try:
             async with asyncio.timeout(self._deadline_s):
-                client = await secured_client(self._source, self._identity(), TrustStore(self._state_folder))
+                client = await secured_client(self._source, await self._identity(), TrustStore(self._state_folder))
                 await asked(client.connect())
                 self._line.begin()
                 limits = await read_limits(client)
@@ -111,11 +111,10 @@ class OpcuaReader:
             if client is not None:
                 await client.end()
 
-    def _identity(self) -> Identity | None:
-        # Without a certificate in use none is made: a key takes a small gateway a second.
+    async def _identity(self) -> Identity | None:
         if self._source.policy == "None":
             return None
-        return load_or_make_identity(self._state_folder, self._gateway_id)
+        return await asyncio.to_thread(load_or_make_identity, self._state_folder, self._gateway_id)
 
     def _flow(self, client: ReadOnlyClient, limits: Limits) -> Flow:
         session = client.uaclient.session

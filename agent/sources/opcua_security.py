@@ -11,6 +11,7 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from asyncua import ua
 from asyncua.client.client import Client
@@ -182,7 +183,7 @@ def warn(source: OpcuaSource, log: logging.LoggerAdapter[logging.Logger]) -> Non
     """What whoever configured the source should know, once at start."""
     if source.policy in DEPRECATED:
         log.warning("security_policy %s is deprecated (SHA-1); use Basic256Sha256 where the server can", source.policy)
-    elif source.policy == "None":
+    elif source.policy == "None" and urlsplit(source.endpoint).hostname not in ("127.0.0.1", "::1", "localhost"):
         log.warning(
             "this line is read unprotected: anybody on its network could change what is measured; see docs/opcua.md"
         )

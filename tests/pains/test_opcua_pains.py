@@ -79,6 +79,15 @@ class TestRow1ConnectedButSilentlyDead:
                 await plc.write("State", 9)
                 await line.until(lambda: lost(line, "line/State changed and the server did not say so"))
                 await line.until(lambda: line.newest(STATE) == 9)
+                plc.forget_items()
+                await plc.write("State", 10)
+                await line.until(lambda: line.newest(STATE) == 10)
+                # It does that always: from now on it is read, and no connection is given up for it.
+                await line.until(lambda: connected(line, 3))
+                plc.forget_items()
+                await plc.write("State", 11)
+                await line.until(lambda: line.newest(STATE) == 11)
+                assert not connected(line, 4)
             await plc.stop()
 
         asyncio.run(scenario())
@@ -163,10 +172,7 @@ class TestRow3NodesThatMove:
                     await line.until(lambda: connected(line))
                     await asyncio.to_thread(server.kill)
                     await line.until(lambda: lost(line, ""))
-                    others = ["urn:one", "urn:two"]
-                    again = await asyncio.to_thread(
-                        stack_server, tmp_path, port, {"before": others, "idPrefix": "s=line/"}
-                    )
+                    again = await asyncio.to_thread(stack_server, tmp_path, port, {"before": ["urn:one", "urn:two"]})
                     try:
                         await line.until(lambda: connected(line, 2), 30)
                         await set_state(again, line, 11)
@@ -190,6 +196,11 @@ class TestRow3NodesThatMove:
                     await asyncio.to_thread(server.order, "add", name="State", value=7)
                     await line.until(lambda: line.newest(STATE) == 7)
                     await set_state(server, line, 8)
+                    await asyncio.to_thread(server.order, "remove", name="State")
+                    await line.until(lambda: line.newest(STATE) is None)
+                    await asyncio.to_thread(server.order, "add", name="State", value=9, idPrefix="s=another/")
+                    await line.until(lambda: line.newest(STATE) == 9)
+                    await set_state(server, line, 10)
 
         asyncio.run(scenario())
 

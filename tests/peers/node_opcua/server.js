@@ -14,12 +14,12 @@ const { StatusCodes } = require("node-opcua-status-code");
 const options = JSON.parse(process.argv[2]);
 const say = (words) => process.stdout.write(JSON.stringify(words) + "\n");
 
-function variable(namespace, folder, name, at) {
+function variable(namespace, folder, name, at, idPrefix = "s=line/") {
     const kind = name === "Product" ? DataType.String : DataType.Int32;
     return namespace.addVariable({
         componentOf: folder,
         browseName: name,
-        nodeId: `${options.idPrefix || "s=line/"}${name}`,
+        nodeId: `${idPrefix}${name}`,
         dataType: kind,
         value: new Variant({ dataType: kind, value: at }),
     });
@@ -74,7 +74,7 @@ async function main() {
         burst: ({ name, until }) => {
             for (let value = 1; value <= until; value++) commands.set({ name, value });
         },
-        add: ({ name, value }) => nodes.set(name, variable(namespace, folder, name, value)),
+        add: ({ name, value, idPrefix }) => nodes.set(name, variable(namespace, folder, name, value, idPrefix)),
         remove: ({ name }) => space.deleteNode(nodes.get(name)),
         stop: () => server.shutdown(0).then(() => process.exit(0)),
     };
