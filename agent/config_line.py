@@ -149,7 +149,7 @@ def _tags(table: Table, source: Source) -> tuple[tuple[Tag, ...], ModbusTag | No
     time_tag: ModbusTag | None = None
     read: tuple[Tag, ...]
     if isinstance(source, ModbusSource):
-        read, time_tag = read_modbus_tags(tags, source.device_id)
+        read, time_tag = read_modbus_tags(tags, source)
     elif isinstance(source, OpcuaSource):
         read = read_opcua_tags(tags)
     else:

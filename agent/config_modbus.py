@@ -67,6 +67,12 @@ class ModbusLink:
         return self.transport in ("serial", "rtu-over-tcp")
 
     @property
+    def devices(self) -> tuple[int, int]:
+        """The least and the greatest device id that can be asked."""
+        # 248 to 255 are reserved on a serial line, and 0 is a broadcast that nobody answers (Serial Line 1.02, 2.2).
+        return (1, 247) if self.is_rtu else (0, 255)
+
+    @property
     def words(self) -> str:
         return self.device or f"{self.host}:{self.port}"
 
@@ -136,11 +142,9 @@ class ModbusTag:
 def read_modbus_source(table: Table, folder: Path) -> ModbusSource:
     """Raises ConfigurationError."""
     link = _link(table, folder)
-    # 248 to 255 are reserved on a serial line, and 0 is a broadcast that nobody answers (Serial Line 1.02, 2.2).
-    least, most = (1, 247) if link.is_rtu else (0, 255)
     return ModbusSource(
         link,
-        table.integer("device_id", 1, least, most),
+        table.integer("device_id", 1, *link.devices),
         table.integer("poll_interval_ms", 1000, 10, 600_000),
         table.integer("timeout_ms", 1000, 10, 60_000),
         table.integer("hole_limit", 32, 0, 124),
@@ -174,12 +178,12 @@ def _link(table: Table, folder: Path) -> ModbusLink:
     return ModbusLink(transport, host, port, ca_file=ca, certificate_file=certificate, key_file=key)
 
 
-def read_modbus_tags(tags: Table, device_id: int = 1) -> tuple[tuple[ModbusTag, ...], ModbusTag | None]:
-    """The tags, and the PLC's clock if there is one. `device_id`: of tags that name none. Raises ConfigurationError."""
+def read_modbus_tags(tags: Table, source: ModbusSource) -> tuple[tuple[ModbusTag, ...], ModbusTag | None]:
+    """The tags of a line with this source, and the PLC's clock if there is one. Raises ConfigurationError."""
     out: list[ModbusTag] = []
     time_tag: ModbusTag | None = None
     for name, column, table in each_tag(tags, (*ROLE_NAMES, "time")):
-        tag = _tag(table, name, column, device_id)
+        tag = _tag(table, name, column, source)
         table.done()
         if name == "time":
             time_tag = tag
@@ -188,7 +192,7 @@ def read_modbus_tags(tags: Table, device_id: int = 1) -> tuple[tuple[ModbusTag, 
     return tuple(out), time_tag
 
 
-def _tag(table: Table, name: str, column: int, device_id: int) -> ModbusTag:
+def _tag(table: Table, name: str, column: int, line: ModbusSource) -> ModbusTag:
     register = table.integer("register", None, 0, 65_535)
     source = table.choice("table", TABLES, "holding")
     type_ = table.choice("type", tuple(MODBUS_TYPES), "bit" if source in BIT_TABLES else "uint16")
@@ -221,7 +225,7 @@ def _tag(table: Table, name: str, column: int, device_id: int) -> ModbusTag:
     modulus = _modulus(kind, 16 * size, mask >> shift) * int(scale)
     modulus, bcd = counting(table, name, modulus if modulus <= 1 << 53 else 0, digits)
     role = SignalRole.STATE if name == "time" else SignalRole[name.upper()]
-    device = table.integer("device_id", device_id, 0, 255)
+    device = table.integer("device_id", line.device_id, *line.link.devices)
     lane = column if column >= ROLES else -1
     return ModbusTag(
         role, register, type_, source, device, little_words, little_bytes,

@@ -87,7 +87,8 @@ class Unanswered:
         """A read of the same place whose answer has a length of its own."""
         step = 8 if read.table in BIT_TABLES else 1
         for size in range(1, 126):
-            found = replace(read, count=step * size, tags=())
+            count = step * size
+            found = replace(read, address=min(read.address, 0x10000 - count), count=count, tags=())
             if found not in self:
                 return found
         return read  # each of 125 answers is still due: nobody has such a device

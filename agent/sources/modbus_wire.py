@@ -65,6 +65,7 @@ class Wire(ModbusProtocol):
         self._answer: asyncio.Future[bytes] | None = None
         self._silence: asyncio.Handle | None = None
         self._draining = True
+        self._sent = b""
         self.failed: str | None = None
         """Why this connection is of no more use."""
 
@@ -97,7 +98,8 @@ class Wire(ModbusProtocol):
         self._asked = Ask(self._transaction, device_id, READ_FUNCTIONS[table], size)
         self._answer = self.loop.create_future()
         try:
-            self.send(self._framer.buildFrame(request))
+            self._sent = self._framer.buildFrame(request)
+            self.send(self._sent)
             async with asyncio.timeout(timeout_s):
                 data = await self._answer
         except TimeoutError:
@@ -144,7 +146,8 @@ class Wire(ModbusProtocol):
         except Refusal as refusal:
             self._settle(refusal)
         except NoAnswer as wrong:
-            self._fail(wrong)
+            echo = self._rtu and data[: len(self._sent)] == self._sent[: len(data)]
+            self._fail(NoAnswer("the adapter hears what it sends; write: local_echo = true") if echo else wrong)
         else:
             if found is None:
                 return 0

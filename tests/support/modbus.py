@@ -96,10 +96,14 @@ def modbus_serial(folder: Path, port: int) -> Iterator[Peer]:
 
 
 class Line:
-    """A serial line between two pseudo-terminals. `fault`: what becomes of the bytes that come from `device`."""
+    """A serial line between two pseudo-terminals. `fault`: what becomes of the bytes that come from `device`.
 
-    def __init__(self, fault: Fault | None = None) -> None:
+    `echo`: the reader hears what it sends, as with some adapters.
+    """
+
+    def __init__(self, fault: Fault | None = None, *, echo: bool = False) -> None:
         self.fault = fault
+        self.echo = echo
         self._masters: list[int] = []
         self._slaves: list[int] = []
         self._closed = False
@@ -135,6 +139,8 @@ class Line:
     def _pass(self, source: int, target: int, faulty: Line | None) -> None:
         data = os.read(source, 4096)
         if faulty is None or faulty.fault is None:
+            if faulty is None and self.echo:
+                os.write(source, data)
             os.write(target, data)
         else:
             faulty.fault(data, lambda part: None if self._closed else _write(target, part))

@@ -136,6 +136,12 @@ def test_a_mistake_is_said_with_its_mend(tmp_path: Path, before: str, after: str
     assert found.value.mend
 
 
+def test_a_tag_of_a_serial_line_names_a_device_that_can_be(tmp_path: Path) -> None:
+    serial = (SOURCE, 'transport = "serial"\ndevice = "/dev/ttyUSB0"\n')
+    with pytest.raises(ConfigurationError, match="between 1 and 247"):
+        load(changed(tmp_path, serial, (TOTAL, "total = { register = 1, device_id = 248 }")))
+
+
 def test_half_of_a_certificate_is_refused(tmp_path: Path) -> None:
     tls = '[line.source.tls]\nca_file = "ca.pem"\nkey_file = "own.key"\n\n[line.tags]'
     with pytest.raises(ConfigurationError, match="half of the gateway's own certificate"):

@@ -8,6 +8,7 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,24 @@ def test_libmodbus_over_a_serial_line(tmp_path: Path) -> None:
 
     with ExitStack() as stack:
         assert set(asyncio.run(scenario())) == {1, 2, 3, 4}
+
+
+@pytest.mark.needs("gcc")
+def test_an_adapter_that_hears_itself(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with modbus.Line(echo=True) as line:
+            peer = await asyncio.to_thread(stack.enter_context, modbus.libmodbus(tmp_path, "rtu", line.device, 1))
+            async with reading(serial(line.reader), TAGS) as found:
+                await found.said()
+            assert "write: local_echo = true" in found.events[0]
+            assert found.values == []
+            async with reading(replace(serial(line.reader), local_echo=True), TAGS) as found:
+                await found.polls(5)
+            assert require_right(found, TAGS) >= 5 * len(TAGS)
+            await asyncio.to_thread(peer.end)
+
+    with ExitStack() as stack:
+        asyncio.run(scenario())
 
 
 @pytest.mark.needs("gcc")
