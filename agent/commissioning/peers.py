@@ -106,10 +106,15 @@ class ModbusPeer:
         self._wire = wire
 
 
+def quiet() -> None:
+    """asyncua's errors are said here, once and in plain words."""
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+
+
 @asynccontextmanager
 async def opcua_peer(source: OpcuaSource, state_folder: Path, gateway_id: str) -> AsyncIterator[ReadOnlyClient]:
     """A session as `source` says, nothing less. Raises Unreachable, also where the session breaks meanwhile."""
-    logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # its errors are said here, once and in plain words
+    quiet()
     client: ReadOnlyClient | None = None
     try:
         async with asyncio.timeout(CONNECT_S):

@@ -159,7 +159,7 @@ def _float(numbers: Sequence[float]) -> tuple[Verdict, str, float]:
     if not all(_SMALLEST <= size <= _LARGEST for size in sizes):
         return Verdict.NO, f"{max(sizes):.0e} is of no size that machines speak of", 0.0
     span = max(numbers) - min(numbers)
-    if span > max(sizes) and min(numbers) != 0:
+    if span > max(sizes) / 4 and min(numbers) != 0:
         return Verdict.NO, "jumps too far for a measured value", 0.0
     short = sum(f"{number:.7g}" == f"{number:.4g}" for number in numbers) / len(numbers)
     if short == 1:

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +29,8 @@ from agent.simulator.request_log import RequestLog
 from agent.simulator.spec import load_plant
 from protocols.errors import LinetallyError
 
-EXAMPLES = Path(__file__).parents[3] / "deploy" / "examples"
+ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "deploy" / "examples"
 START_MS = round(datetime(2026, 3, 2, 6, tzinfo=UTC).timestamp() * 1000)
 
 
@@ -80,3 +92,67 @@ def serving(speed: float = 1.0, start_ms: int = START_MS) -> Iterator[Served]:
         for loop, stop in loops:
             loop.call_soon_threadsafe(stop.set)
         thread.join(30)
+
+
+class Terminal:
+    """A command on a pseudo-terminal of 100 columns: what a person sees and types."""
+
+    def __init__(self, *words: str, folder: Path) -> None:
+        self.screen = ""
+        self._at = 0
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "agent", *words], cwd=folder, stdin=slave, stdout=slave, stderr=slave,
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+        os.close(slave)
+        self._master = master
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+    def see(self, words: str, timeout_s: float = 40) -> None:
+        """Waits until the words stand behind what was seen last."""
+        deadline = time.monotonic() + timeout_s
+        while (found := self.screen.find(words, self._at)) < 0:
+            assert time.monotonic() < deadline, f"{words!r} never came:\n{self.screen[-2000:]}"
+            if not self._read(0.2) and self._process.poll() is not None:
+                raise AssertionError(f"it ended before {words!r}:\n{self.screen[-2000:]}")
+        self._at = found + len(words)
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def answer(self, question: str, text: str = "") -> None:
+        self.see(question)
+        self.type(text + "\n")
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def end(self, timeout_s: float = 40) -> int:
+        deadline = time.monotonic() + timeout_s
+        while self._process.poll() is None:
+            assert time.monotonic() < deadline, self.screen[-2000:]
+            self._read(0.1)
+        while self._read(0.1):
+            pass
+        return self._process.returncode
+
+    def _read(self, timeout_s: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], timeout_s)
+        try:
+            data = os.read(self._master, 65_536) if ready else b""
+        except OSError:  # the other end is closed
+            return False
+        self.screen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode("utf-8", "replace")).replace("\r", "")
+        return bool(data)

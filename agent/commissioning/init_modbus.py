@@ -1,0 +1,166 @@
+"""The guided start's questions about a Modbus device: where it is, and which register is what.
+
+Decides what is proposed: the type and order in which a register makes sense, as `probe` sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Final
+
+from agent.commissioning.answers import number
+from agent.commissioning.ask import Asker, Wrong
+from agent.commissioning.init_opcua import ROLES
+from agent.commissioning.peers import ModbusPeer, Unreachable, modbus_link
+from agent.commissioning.plan import Plan
+from agent.commissioning.probe_command import address_of, take_samples
+from agent.commissioning.readings import Reading, Verdict, readings
+from agent.commissioning.tree import quoted
+from agent.config_modbus import ModbusLink
+from agent.sources.modbus_frames import Refusal
+from protocols.errors import ConfigurationError
+
+_SAMPLES: Final = 4
+_EVERY_S: Final = 0.7
+_WHY_HOST: Final = "The PLC's address, HOST or HOST:PORT; a serial device such as /dev/ttyUSB0."
+_WHY_DEVICE: Final = "The device's number on its line (unit or slave id); 1 on most PLCs, 255 on some with Modbus TCP."
+
+
+def ask_modbus(asker: Asker, plan: Plan) -> ModbusPeer | None:
+    """Asks and tries until the device answers, or somebody says to go on without."""
+    asker.heading("The PLC's Modbus")
+    default: str | None = "192.168.0.11"
+    while True:
+        link = asker.ask("host", "Host", _WHY_HOST, default, _link)
+        default = link.words
+        device_id = asker.ask("device-id", "Device id", _WHY_DEVICE, "1", number(0, 255))
+        plan.source = _source(link, device_id)
+        peer = ModbusPeer(link, device_id)
+        try:
+            asyncio.run(_hello(peer))
+        except Unreachable as error:
+            asker.say(f"  {error}", "yellow")
+            why = "The file can be written now, and the address put right later."
+            if not asker.interactive or asker.yes("go-on", "Go on without it", why, False):
+                return None
+        else:
+            asker.say(f"  {link.words} answers", "green")
+            return peer
+
+
+def _link(text: str) -> ModbusLink:
+    try:
+        return modbus_link(text)
+    except ConfigurationError as error:
+        raise Wrong(error.mend) from None
+
+
+def _source(link: ModbusLink, device_id: int) -> dict[str, str]:
+    keys = {"protocol": '"modbus"'}
+    if link.device:
+        keys |= {"transport": '"serial"', "device": quoted(link.device)}
+    else:
+        keys |= {"host": quoted(link.host), "port": str(link.port)}
+    return keys | {"device_id": str(device_id), "poll_interval_ms": "1000"}
+
+
+async def _hello(peer: ModbusPeer) -> None:
+    async with peer:
+        try:
+            await peer.read("holding", 0, 1)
+        except Refusal:
+            return  # it answers; what it has is asked for later
+
+
+def ask_registers(
+    asker: Asker, plan: Plan, peer: ModbusPeer | None, needed: list[str], wanted: list[str]
+) -> dict[str, int]:
+    """A register for each role; those of `wanted` may be left out. Fills the plan's tags; gives the values seen."""
+    values: dict[str, int] = {}
+    for role in [*needed, *wanted]:
+        why = f"{ROLES[role][0].upper()}{ROLES[role][1:]}. The register from 0, or as the maker writes it (40001)"
+        why += "; or none." if role in wanted else "."
+        default = "none" if role in wanted else None
+        while True:
+            given = asker.ask(f"tag {role}", f"Register of “{role}”", why, default, _register)
+            if given is None:
+                if role in wanted:
+                    break
+                asker.say("  an answer is needed here", "yellow")
+                continue
+            table, register, told = given
+            found = _found(asker, peer, table, register)
+            if isinstance(found, str):
+                asker.say(f"  {found}", "yellow")
+                why_keep = "The file can be written with it, and be put right later."
+                if asker.interactive and not asker.yes("keep", "Keep it all the same", why_keep, False):
+                    continue
+                found = []
+            reading = _choose(asker, role, found, told)
+            keys = [f"register = {register}"] + ([f'table = "{table}"'] if table != "holding" else [])
+            keys += [reading.keys if isinstance(reading, Reading) else reading or ""]
+            plan.tags[role] = f"{{ {', '.join(filter(None, keys))} }}"
+            seen = reading.values[-1] if isinstance(reading, Reading) else None
+            if isinstance(seen, int):
+                values[role] = seen
+            break
+    return values
+
+
+def _register(text: str) -> tuple[str, int, str] | None:
+    """(table, register, type and order as told) of `40002`, `1:uint32` or `1:uint32:CDAB`; None for none."""
+    if text == "none":
+        return None
+    place, _, told = text.partition(":")
+    if told and not re.fullmatch(r"[a-z]+\d*(:[A-Z]+)?", told):
+        raise Wrong("write 1, 40002, 1:uint32, or 1:uint32:CDAB")
+    try:
+        table, register = address_of(place, None)
+    except ConfigurationError as error:
+        raise Wrong(error.mend) from None
+    return table, register, told
+
+
+def _found(asker: Asker, peer: ModbusPeer | None, table: str, register: int) -> list[Reading] | str:
+    if peer is None or table in ("coil", "discrete"):
+        return []
+
+    async def sample(peer: ModbusPeer) -> list[list[int]]:
+        async with peer:
+            return await take_samples(peer, table, register, _SAMPLES, _EVERY_S)
+
+    asker.say(f"  reading {table} register {register} {_SAMPLES} times …", "dim")
+    try:
+        samples = asyncio.run(sample(peer))
+    except (Unreachable, Refusal) as error:
+        return str(error)
+    return readings(samples, _EVERY_S * (_SAMPLES - 1), time.time())
+
+
+def _choose(asker: Asker, role: str, found: list[Reading], told: str) -> Reading | str | None:
+    """The reading that is meant: as told, else the likeliest, which a person may change."""
+    type_, _, order = told.partition(":")
+    usable = [each for each in found if each.type != "string" or role == "product"]
+    if told:
+        for each in usable:
+            if each.type == type_ and each.order.replace(" ", "") == (order or each.order.replace(" ", "")):
+                return each
+        return f'type = "{type_}"'
+    if not usable:
+        return None
+    plain = next((each for each in usable if each.type == "uint16" and each.byte_order == "big"), usable[0])
+    # A state is small and stands still, as most registers do: only what rises tells more than the usual type.
+    counting = role in ("total", "good", "reject")
+    likely = [each for each in usable if each.verdict is Verdict.LIKELY and each.type[:5] != "float"]
+    best = likely[0] if counting and likely else plain
+    offered = list({id(each): each for each in [best, *likely[:3], plain]}.values())
+    if len(offered) == 1 or not asker.interactive:
+        asker.say(f"  {best.type}: {best.values[-1]} ({best.why})", "green")
+        return best
+    choices = [(f"{each.type} {each.order}", f"= {each.values[-1]}   {each.why}") for each in offered]
+    name = asker.choose(
+        f"type of {role}", "Which of them", "The same bits, read in several ways.", choices, choices[0][0]
+    )
+    return offered[[choice for choice, _ in choices].index(name)]

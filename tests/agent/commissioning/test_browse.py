@@ -1,0 +1,110 @@
+"""`browse` at the simulator's OPC UA server: printed, and walked by the keyboard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent.__main__ import main
+from agent.commissioning.toml_edit import with_tags
+from agent.config import load
+from agent.config_opcua import OpcuaTag
+from protocols.errors import ConfigurationError
+from protocols.plc.roles import SignalRole
+from tests.agent import factory
+from tests.agent.commissioning.support import Served, Terminal
+
+
+def test_the_tree_is_printed_with_values(plant: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["browse", plant.endpoint, "--plain"]) == 0
+    shown = capsys.readouterr().out
+    assert "└── filling\n    ├── Status\n    │   ├── StateCurrent = " in shown
+    assert "OrderActive = " in shown
+    assert "8 variables" in shown
+
+
+def test_what_fits_is_found(plant: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["browse", plant.endpoint, "--find", "REJECT"]) == 1
+    assert main(["browse", plant.endpoint, "--find", "acccount"]) == 0
+    assert '{ path = "filling/Admin/ProdProcessedCount/AccCount", namespace = "urn:linetally:simulator" }' in (
+        capsys.readouterr().out
+    )
+    assert main(["browse", plant.endpoint, "--json", "--below", "filling/Status"]) == 0
+    assert [each["path"] for each in json.loads(capsys.readouterr().out)] == [
+        "filling/Status/StateCurrent", "filling/Status/UnitModeCurrent", "filling/Status/CurMachSpeed",
+    ]  # fmt: skip
+
+
+def test_a_wrong_name_says_which_there_are(plant: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["browse", plant.endpoint, "--below", "filling/Statuss"]) == 2
+    assert "there: Status, Admin" in capsys.readouterr().err
+    assert main(["browse", "opc.tcp://127.0.0.1:1"]) == 1
+    assert "is the PLC on?" in capsys.readouterr().err
+
+
+def test_a_tag_is_picked_into_the_configuration(plant: Served, tmp_path: Path) -> None:
+    config = factory.write(tmp_path, factory.opcua(plant.endpoint))
+    before = config.read_text()
+    pick = ["--pick", "product=filling/Admin/ProductCode", "--pick", "state=filling/Status/UnitModeCurrent"]
+    assert main(["browse", "--config", str(config), *pick]) == 0
+    tags = {tag.role: tag for tag in load(config).lines[0].tags if isinstance(tag, OpcuaTag)}
+    assert tags[SignalRole.PRODUCT].path == ("filling", "Admin", "ProductCode")
+    assert tags[SignalRole.STATE].path[-1] == "UnitModeCurrent"
+    assert (tmp_path / "agent.toml.bak").read_text() == before
+    changed = set(config.read_text().splitlines()) ^ set(before.splitlines())
+    assert len(changed) == 3, "the rest of the file stays as it was"
+
+
+def test_a_file_that_would_be_wrong_is_not_written(
+    plant: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = factory.write(tmp_path, factory.opcua(plant.endpoint))
+    before = config.read_text()
+    assert main(["browse", "--config", str(config), "--pick", "total=filling/Admin/ProductCode"]) == 2
+    assert "has a table of its own" in capsys.readouterr().err
+    assert main(["browse", "--config", str(config), "--pick", "colour=filling/Admin/ProductCode"]) == 2
+    assert config.read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.toml"]
+
+
+def test_only_the_line_that_is_meant_is_changed() -> None:
+    text = (
+        '[[line]]\nid = "a"\n[line.tags]\ntotal = { register = 1 } # pieces\n\n[[line]]\nid = "b"\n[line.tags]\n'
+        "total = { register = 2 }\n"
+    )
+    assert with_tags(text, 1, {"total": "{ register = 9 }", "order": "{ register = 8 }"}) == text.replace(
+        "[line.tags]\ntotal = { register = 2 }", "[line.tags]\norder = { register = 8 }\ntotal = { register = 9 }"
+    )
+    assert "total = { register = 9 } # pieces" in with_tags(text, 0, {"total": "{ register = 9 }"})
+    with pytest.raises(ConfigurationError, match=r"no \[line.tags\]"):
+        with_tags('[[line]]\nid = "a"\n', 0, {"total": "{}"})
+
+
+def test_the_keyboard(plant: Served, tmp_path: Path) -> None:
+    config = factory.write(tmp_path, factory.opcua(plant.endpoint))
+    with Terminal("browse", "--config", str(config), folder=tmp_path) as person:
+        person.see("▸ filling")
+        person.type("\x1b[C")
+        person.see("▸ Admin")
+        person.type("\x1b[B\x1b[B\x1b[C")
+        person.see("ProductCode")
+        person.type("r")
+        person.see("only a variable can have a role")
+        person.type("\x1b[B\x1b[B\x1b[Br")
+        person.see("which role?")
+        person.type("\r")
+        person.see("product = ProductCode")
+        person.type("w")
+        person.see("wrote product into")
+        assert person.end() == 0
+    assert SignalRole.PRODUCT in {tag.role for tag in load(config).lines[0].tags}
+
+
+def test_leaving_writes_nothing(plant: Served, tmp_path: Path) -> None:
+    with Terminal("browse", plant.endpoint, folder=tmp_path) as person:
+        person.see("▸ filling")
+        person.type("q")
+        assert person.end() == 0
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,121 @@
+"""The guided start, without a terminal and on one, at the simulator's servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.__main__ import main
+from agent.config import load
+from agent.config_modbus import ModbusTag
+from protocols.measurement.machine import PackML, StateValues
+from protocols.plc.packml import State
+from protocols.plc.roles import SignalRole
+from tests.agent.commissioning.support import Served, Terminal
+
+
+def test_opcua_without_a_question(plant: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "agent.toml"
+    words = ["init", "--no-input", "--file", str(file), "--endpoint", plant.endpoint, "--gateway-id", "GW-07",
+             "--site", "Tai Po", "--product", "Soy milk=1.2", "--shifts", "none"]  # fmt: skip
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "filling/Status/StateCurrent" in shown
+    configuration = load(file)
+    line = configuration.lines[0]
+    assert configuration.gateway_id == "GW-07"
+    assert isinstance(line.configuration.mapping, PackML)
+    assert {tag.role for tag in line.tags} == {
+        SignalRole.STATE, SignalRole.TOTAL, SignalRole.REJECT, SignalRole.PRODUCT, SignalRole.ORDER,
+    }  # fmt: skip
+    assert [counter.modulus for counter in line.configuration.counters] == [2_147_483_648] * 2
+    assert line.configuration.products[0].code in (101, 102, 103)  # what the PLC says now
+    before = file.read_text()
+    assert main(words) == 2, "it was overwritten without a question"
+    assert file.read_text() == before
+    assert main([*words, "--force", "--site", "Yuen Long"]) == 0
+    assert (tmp_path / "agent.toml.bak").read_text() == before
+
+
+def test_modbus_without_a_question(plant: Served, tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    assert main(["init", "--no-input", "--file", str(file), "--protocol", "modbus", "--host",
+                 f"127.0.0.1:{plant.modbus_port}", "--tag", "state=40001", "--tag", "total=1:uint16", "--tag",
+                 "reject=2:uint32:CDAB", "--states", "2=execute 1=stopped",
+                 "--product", "Carton=0.68"]) == 0  # fmt: skip
+    line = load(file).lines[0]
+    assert line.configuration.mapping == StateValues(((1, State.STOPPED), (2, State.EXECUTE)))
+    tags = {tag.role: tag for tag in line.tags if isinstance(tag, ModbusTag)}
+    assert tags[SignalRole.STATE].register == 0
+    assert (tags[SignalRole.REJECT].type, tags[SignalRole.REJECT].little_words) == ("uint32", True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--endpoint", "opc.tcp://127.0.0.1:1"], "is the PLC on?"),
+        (["--protocol", "modbus", "--host", "127.0.0.1:1"], "give --tag state"),
+        (["--endpoint", "http://x"], "opc.tcp://192.168.0.10:4840"),
+        (["--gateway-id", "two words"], "no spaces"),
+        (["--shifts", "6-14"], "06:00-14:00"),
+    ],
+)
+def test_what_cannot_be_is_said_and_nothing_written(
+    words: list[str], said: str, plant: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "agent.toml"
+    start = ["init", "--no-input", "--file", str(file)]
+    needed = [] if "--endpoint" in words or "--protocol" in words else ["--endpoint", plant.endpoint]
+    assert main([*start, *needed, *words]) in (1, 2)
+    captured = capsys.readouterr()
+    assert said in captured.err + captured.out
+    assert not file.exists()
+
+
+def test_a_person_at_a_terminal(plant: Served, tmp_path: Path) -> None:
+    """Wrong answers are asked again with the mend; what is offered can be taken by its number."""
+    with Terminal("init", folder=tmp_path) as person:
+        person.answer("Gateway's name", "my gateway")
+        person.answer("no spaces", "GW-09")
+        person.answer("Site", "Kwun Tong")
+        person.answer("Hub's address")
+        person.answer("MQTT broker")
+        person.answer("Line's short name", "filling")
+        person.answer("Line's name", "Filling line")
+        person.answer("Time zone", "Hongkong time")
+        person.answer("IANA name", "Asia/Hong_Kong")
+        person.answer("The PLC speaks", "1")
+        person.answer("Endpoint", "opc.tcp://127.0.0.1:1")
+        person.answer("is the PLC on?")  # go on without it? no
+        person.answer("Endpoint", plant.endpoint)
+        person.answer("Security")
+        person.answer("connected: 8 variables", "")
+        person.answer("StateCurrent = ", "find count")
+        person.answer("filling/Admin/ProdProcessedCount/AccCount = ", "1")
+        person.answer("“total”", "filling/Admin/ProdProcessedCount/AccCount")
+        person.answer("“reject”", "none")
+        person.answer("“product”", "")
+        person.answer("“reason”", "")
+        person.answer("“order”", "none")
+        person.answer("Its number in the product tag", "101")
+        person.answer("Product", "Soy milk")
+        person.answer("Ideal cycle in seconds", "fast")
+        person.answer("seconds for one piece", "1.2")
+        person.answer("Another product", "n")
+        person.answer("Most pieces an hour", "")
+        person.answer("Shifts", "06:00-14:00")
+        person.see("What it sees now")
+        person.see("wrote agent.toml")
+        assert person.end() == 0
+    line = load(tmp_path / "agent.toml").lines[0]
+    assert [tag.role.name for tag in line.tags] == ["STATE", "TOTAL", "PRODUCT"]
+    assert (line.configuration.products[0].code, line.configuration.products[0].ideal_cycle_ns) == (101, 1_200_000_000)
+
+
+def test_ctrl_c_writes_nothing(tmp_path: Path) -> None:
+    with Terminal("init", folder=tmp_path) as person:
+        person.see("Gateway's name")
+        person.interrupt()
+        assert person.end() == 130
+    assert list(tmp_path.iterdir()) == []
