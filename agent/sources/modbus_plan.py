@@ -157,12 +157,20 @@ class Blocks:
     def _may_join(self, first: Read, second: Read, now: float) -> bool:
         """Whether both were one read by plan, and nothing in them as one is known to be refused."""
         end = second.address + second.count
-        return any(
-            plan.table == first.table == second.table
-            and plan.address <= first.address
-            and end <= plan.address + plan.count
-            for plan in self._planned
-        ) and not any(
-            bad.table == first.table and first.address <= bad.address and bad.address + bad.count <= end and now < until
+        planned = any(
+            _place(read) == _place(first) == _place(second)
+            and read.address <= first.address
+            and end <= read.address + read.count
+            for read in self._planned
+        )
+        return planned and not any(
+            now < until
+            and _place(bad) == _place(first)
+            and first.address <= bad.address
+            and bad.address + bad.count <= end
             for bad, until in self._refused.items()
         )
+
+
+def _place(read: Read) -> tuple[int, str]:
+    return read.device_id, read.table

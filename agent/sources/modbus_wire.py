@@ -23,8 +23,9 @@ from pymodbus.transport import CommParams, CommType, ModbusProtocol
 from agent.config_modbus import BIT_TABLES, ModbusLink
 from agent.sources.modbus_frames import READ_FUNCTIONS, Ask, NoAnswer, Refusal, answer_in, require_read
 
-LEAST_SILENCE_S: Final = 0.002
-"""Nothing may follow an answer without transaction id for so long, or 3.5 characters (Serial Line 1.02, 2.5.1.1)."""
+LEAST_SILENCE_S: Final = 0.005
+"""So long, or 3.5 characters (Serial Line 1.02, 2.5.1.1), nothing may follow an answer without transaction id. Longer
+than the standard asks of fast lines: an operating system hands bytes on late."""
 _BITS_A_CHARACTER: Final = 11
 _REQUESTS: Final = {
     "coil": ReadCoilsRequest, "discrete": ReadDiscreteInputsRequest,
