@@ -156,7 +156,7 @@ def _choose(asker: Asker, role: str, found: list[Reading], told: str) -> Reading
     likely = [each for each in usable if each.verdict is Verdict.LIKELY and each.type[:5] != "float"]
     best = likely[0] if counting and likely else plain
     offered = list({id(each): each for each in [best, *likely[:3], plain]}.values())
-    if len(offered) == 1 or not asker.interactive:
+    if len(offered) == 1 or not counting or not asker.interactive:
         asker.say(f"  {best.type}: {best.values[-1]} ({best.why})", "green")
         return best
     choices = [(f"{each.type} {each.order}", f"= {each.values[-1]}   {each.why}") for each in offered]
