@@ -122,7 +122,14 @@ class ReadOnlyClient(Client):
         return protocol.request_bytes if isinstance(protocol, ReadOnlySocket) else 0
 
     async def end(self) -> None:
-        """Says goodbye if the peer answers soon, and closes the socket in any case. Never raises for a dead peer."""
+        """Says goodbye if the peer answers soon, and closes the socket in any case. Never raises for a dead peer.
+
+        Whoever is cancelled while it waits for this leaves it running: it is over after `_GOODBYE_S`.
+        """
+        self._ending = asyncio.create_task(self._end(), name="opcua goodbye")
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         protocol = self.uaclient.protocol
         # Saying goodbye to a dead peer must not hold the next attempt back.
         with contextlib.suppress(*LINK_ERRORS):
