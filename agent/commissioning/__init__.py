@@ -10,10 +10,18 @@ import argparse
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the sub-commands of commissioning."""
-    from agent.commissioning import browse_command, doctor_command, init_command, probe_command, templates_command
+    from agent.commissioning import (
+        browse_command,
+        doctor_command,
+        init_command,
+        probe_command,
+        tags_command,
+        templates_command,
+    )
 
     init_command.add_parser(commands)
     browse_command.add_parser(commands)
     doctor_command.add_parser(commands)
     probe_command.add_parser(commands)
+    tags_command.add_parser(commands)
     templates_command.add_parser(commands)
