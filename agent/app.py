@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from agent.sources.modbus_link import Link
+    from agent.sparkplug import Sparkplug
 
 TICK_S: Final = 0.25
 LIVE_S: Final = 1.0
@@ -84,8 +85,13 @@ async def _run_lines(
     stop: asyncio.Event,
 ) -> None:
     recorder = Recorder(configuration, spool, key, clock)
+    sparkplug = None
+    if configuration.sparkplug_group:
+        from agent.sparkplug import Sparkplug  # only where it is wanted
+
+        sparkplug = Sparkplug(configuration.sparkplug_group, configuration.gateway_id, clock.now_ms)
     kid = key_id(key.public_key().public_bytes_raw())
-    publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen)
+    publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen, sparkplug)
     started = recorder.start()
     links: dict[ModbusLink, Link] = {}
     running = Running(
@@ -101,7 +107,7 @@ async def _run_lines(
         stop,
         ("sources", running.run()),
         ("measure", _measure(lines, recorder, publisher, clock, late, progress)),
-        ("live", _send_live(lines, publisher, clock)),
+        ("live", _send_live(lines, publisher, clock, sparkplug)),
         ("publish", publisher.run()),
         ("reload", _reload_on_signal(reloader, notifier)),
         ("health", _serve_health(configuration.health_port, facts)),
@@ -271,12 +277,14 @@ def _finish(lines: Sequence[Line], recorder: Recorder, clock: Clock) -> None:
     recorder.seal_due(min(line.meter.closed_until_ms for line in lines))
 
 
-async def _send_live(lines: Sequence[Line], publisher: Publisher, clock: Clock) -> None:
+async def _send_live(lines: Sequence[Line], publisher: Publisher, clock: Clock, sparkplug: Sparkplug | None) -> None:
     simulated = clock.sync().source == "simulated"
     while True:
         await asyncio.sleep(LIVE_S)
         if not publisher.connected:
             continue
+        if sparkplug is not None:
+            sparkplug.send(lines, publisher.depth)
         for line in lines:
             live = line.meter.live(clock.now_ms())
             publisher.publish_live(

@@ -69,6 +69,7 @@ class AgentConfiguration:
     raw: RawSettings
     jit: bool = True
     health_port: int = 0  # on loopback; 0: no endpoint
+    sparkplug_group: str = ""  # "": no Sparkplug
 
     @property
     def is_replay(self) -> bool:
@@ -118,6 +119,13 @@ def load(path: Path) -> AgentConfiguration:
     health_port = health.integer("port", 0, 0, 65_535)
     health.done()
 
+    live = root.table("live")
+    sparkplug_group = live.text("sparkplug_group", "")
+    if set(sparkplug_group) & set("+#/") or len(sparkplug_group) > 64:
+        mend = "up to 64 characters without + # /"
+        raise live.wrong("sparkplug_group", f'"{sparkplug_group}" cannot be in a topic', mend)
+    live.done()
+
     raw = root.table("raw")
     raw_settings = RawSettings(
         raw.integer("keep_days", 35, 0, 3650), raw.integer("max_megabytes", 2000, 1, 1_000_000) * 1_000_000
@@ -131,6 +139,7 @@ def load(path: Path) -> AgentConfiguration:
     return AgentConfiguration(
         path, gateway_id, site, state_folder, url, log_key, broker, window_ms, interval_ms,
         folder / simulation if simulation else None, lines, raw_settings, jit == "on", health_port,
+        sparkplug_group,
     )  # fmt: skip
 
 

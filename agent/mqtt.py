@@ -32,10 +32,12 @@ class BrokerLost(Exception):
 class BrokerLink:
     """An async context: inside it there is a connection, and `topics` are subscribed at QoS 1.
 
-    The first must be granted; without the others it does.
+    The first must be granted; without the others it does. `will`: what the broker says at QoS 1 when we are lost.
     """
 
-    def __init__(self, settings: BrokerSettings, client_id: str, *topics: str) -> None:
+    def __init__(
+        self, settings: BrokerSettings, client_id: str, *topics: str, will: tuple[str, bytes] | None = None
+    ) -> None:
         self._settings = settings
         self._topics = topics
         self._loop = asyncio.get_running_loop()
@@ -47,6 +49,8 @@ class BrokerLink:
             reconnect_on_failure=False,
         )  # fmt: skip
         client.connect_timeout = CONNECT_S
+        if will is not None:
+            client.will_set(*will, qos=1)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect

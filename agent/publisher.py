@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.backoff import Backoff
 from agent.challenges import Challenges
@@ -28,6 +28,9 @@ from protocols.evidence.note import VerifierKey
 from protocols.evidence.record import CheckpointSeen
 from protocols.wire.receipt import CHECKPOINT_PROPERTY, Receipt, Refusal, decode_receipt
 from protocols.wire.topics import challenge_topic, live_topic, raw_topic, receipt_topic, statement_topic
+
+if TYPE_CHECKING:
+    from agent.sparkplug import Sparkplug
 
 OUTSTANDING: Final = 32
 RESEND_S: Final = 10.0
@@ -59,6 +62,7 @@ class Publisher:
         log_key: VerifierKey,
         now_ms: Callable[[], int],
         on_checkpoint: Callable[[CheckpointSeen], None],
+        sparkplug: Sparkplug | None = None,
     ) -> None:
         self._spool = spool
         self._kid = kid
@@ -66,6 +70,7 @@ class Publisher:
         self._challenges = Challenges(spool)
         self._now_ms = now_ms
         self._on_checkpoint = on_checkpoint
+        self._sparkplug = sparkplug
         self._broker = configuration.broker
         self._gateway_id = configuration.gateway_id
         self._link: BrokerLink | None = None
@@ -93,21 +98,34 @@ class Publisher:
     async def run(self) -> None:
         """Connects, sends, and begins again; never gives up."""
         backoff = Backoff()
-        topics = (receipt_topic(self._gateway_id), challenge_topic(self._gateway_id))
+        topics = [receipt_topic(self._gateway_id), challenge_topic(self._gateway_id)]
+        sparkplug = self._sparkplug
+        if sparkplug is not None:
+            topics.append(sparkplug.command_topic)
         while True:
             where = f"{self._broker.host}:{self._broker.port}"
             try:
-                async with BrokerLink(self._broker, self._gateway_id, *topics) as link:
+                will = None if sparkplug is None else sparkplug.next_will()
+                async with BrokerLink(self._broker, self._gateway_id, *topics, will=will) as link:
                     self._say(f"connected to the broker at {where}; {self._spool.depth()} records wait", logging.INFO)
                     self._link = link
                     backoff.reset()
                     self._begin()
-                    await self._serve(link)
+                    if sparkplug is not None:
+                        sparkplug.connected(link)
+                    try:
+                        await self._serve(link)
+                    except asyncio.CancelledError:
+                        if sparkplug is not None:
+                            sparkplug.leave()
+                        raise
             except BrokerLost as error:
                 words = f"the broker at {where}: {error}. Records are kept here until it is back"
                 self._say(words, logging.WARNING)
             finally:
                 self._link = None
+                if sparkplug is not None:
+                    sparkplug.lost()
             await asyncio.sleep(backoff.next_s())
 
     def use_broker(self, broker: BrokerSettings) -> None:
@@ -144,7 +162,9 @@ class Publisher:
             if messages:
                 self._take([payload for topic, payload, _ in messages if topic == receipts])
                 for topic, payload, acknowledge in messages:
-                    if topic != receipts:
+                    if self._sparkplug is not None and topic == self._sparkplug.command_topic:
+                        self._sparkplug.take(payload)
+                    elif topic != receipts:
                         self._challenges.take(payload)
                     acknowledge()  # only now: the receipts are durable
             self._watch_silence()

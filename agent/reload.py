@@ -34,7 +34,7 @@ _AT_START: Final = {
     "jit": "kernel.jit",
     "health_port": "health.port",
     "is_replay": "source.protocol",
-    "live": "[live]",
+    "sparkplug_group": "live.sparkplug_group",
 }
 """What is taken up only at a start: the field, and its key in the file."""
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "agent"})

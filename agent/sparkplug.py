@@ -1,0 +1,149 @@
+"""Sparkplug B beside the evidence: each line as a device, so that any SCADA or unified namespace can listen.
+
+Decides what is said when (Eclipse Sparkplug 3.0.0): the gateway is an edge node, a line a device, born while its PLC is
+read. Births, then only what changed, deaths; of a host's commands only the rebirth is listened to, and answered with
+births alone: nothing that comes here ever reaches a PLC. Nothing here is evidence; it needs no receipt, and a record
+never waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from agent.line import Line
+from agent.sparkplug_wire import DataType, Metric, NotSparkplug, encode_payload, true_commands
+from protocols.measurement.figure import Figure
+from protocols.measurement.ratios import availability, effectiveness, oee, quality, throughput_per_hour
+
+NAMESPACE: Final = "spBv1.0"
+REBIRTH: Final = "Node Control/Rebirth"
+BD_SEQ: Final = "bdSeq"
+WAITING: Final = "Records waiting"
+_FIGURES: Final[tuple[tuple[str, Figure], ...]] = (
+    ("OEE", oee), ("Availability", availability), ("Effectiveness", effectiveness), ("Quality", quality),
+)  # fmt: skip
+_log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "sparkplug"})
+
+
+class Out(Protocol):
+    """What messages go out by: `mqtt.BrokerLink`."""
+
+    def publish(self, topic: str, payload: bytes, qos: int) -> Callable[[], bool]: ...
+
+
+class Sparkplug:
+    """One edge node. `send` is called each second; births wait for it, so that no host can make us send more."""
+
+    def __init__(self, group: str, gateway_id: str, now_ms: Callable[[], int]) -> None:
+        self._group = group
+        self._node = gateway_id
+        self._now_ms = now_ms
+        self._bd_seq = 255
+        self._seq = 0
+        self._out: Out | None = None
+        self._must_be_born = False
+        self._devices: dict[str, dict[str, Metric]] = {}
+        self._waiting = 0
+
+    @property
+    def command_topic(self) -> str:
+        return self._topic("NCMD")
+
+    def next_will(self) -> tuple[str, bytes]:
+        """The death certificate for the connection that is made next: its topic and payload, for QoS 1."""
+        self._bd_seq = (self._bd_seq + 1) % 256
+        return self._death()
+
+    def connected(self, out: Out) -> None:
+        self._out = out
+        self._must_be_born = True
+
+    def lost(self) -> None:
+        """There is no connection any more; the broker tells it by the will."""
+        self._out = None
+
+    def leave(self) -> None:
+        """An orderly end: the broker will not send the will, so it is said here."""
+        if self._out is not None:
+            topic, payload = self._death()
+            self._out.publish(topic, payload, 1)
+        self._out = None
+
+    def take(self, payload: bytes) -> None:
+        """A command of a host; all but the rebirth is left alone."""
+        try:
+            commands = true_commands(payload)
+        except NotSparkplug as error:
+            _log.debug("a command cannot be read: %s", error)
+            return
+        if REBIRTH in commands:
+            self._must_be_born = True
+
+    def send(self, lines: Sequence[Line], waiting: int) -> None:
+        """What is to be said now; nothing without a connection."""
+        if self._out is None:
+            return
+        if self._must_be_born:
+            self._be_born(waiting)
+        elif waiting != self._waiting:
+            self._say("NDATA", [Metric(WAITING, DataType.INT64, waiting)])
+        self._waiting = waiting
+        reading = {line.settings.line_id: line for line in lines if line.reading}
+        for line_id in [known for known in self._devices if known not in reading]:
+            del self._devices[line_id]
+            self._say("DDEATH", [], line_id)
+        for line_id, line in reading.items():
+            metrics = {metric.name: metric for metric in line_metrics(line, self._now_ms())}
+            before = self._devices.get(line_id)
+            if before is None:
+                self._say("DBIRTH", metrics.values(), line_id)
+            elif changed := [metric for name, metric in metrics.items() if metric != before[name]]:
+                self._say("DDATA", changed, line_id)
+            self._devices[line_id] = metrics
+
+    def _be_born(self, waiting: int) -> None:
+        self._must_be_born = False
+        self._devices.clear()  # each is born again, at once
+        self._seq = 0
+        self._say(
+            "NBIRTH",
+            [
+                Metric(BD_SEQ, DataType.INT64, self._bd_seq),
+                Metric(REBIRTH, DataType.BOOLEAN, False),
+                Metric(WAITING, DataType.INT64, waiting),
+            ],
+        )
+
+    def _death(self) -> tuple[str, bytes]:
+        metric = Metric(BD_SEQ, DataType.INT64, self._bd_seq)
+        return self._topic("NDEATH"), encode_payload(self._now_ms(), [metric], None)
+
+    def _say(self, kind: str, metrics: Iterable[Metric], device: str = "") -> None:
+        assert self._out is not None
+        self._out.publish(self._topic(kind, device), encode_payload(self._now_ms(), metrics, self._seq), 0)
+        self._seq = (self._seq + 1) % 256
+
+    def _topic(self, kind: str, device: str = "") -> str:
+        return "/".join(filter(None, (NAMESPACE, self._group, kind, self._node, device)))
+
+
+def line_metrics(line: Line, now_ms: int) -> list[Metric]:
+    """A line as of now: state, counts and figures of its shift so far. Always the same names in the same order."""
+    live = line.meter.live(now_ms)
+    account = live.shift_account
+    definition = line.settings.configuration.definition
+    texts = {"State": live.state.name, "Category": live.category.name, "Product": live.product, "Shift": live.shift}
+    counts = {"Total": account.total_count, "Good": account.good_count, "Reject": account.reject_count}
+    rate = throughput_per_hour(live.recent_account)
+    return [
+        *(Metric(name, DataType.STRING, text) for name, text in texts.items()),
+        *(Metric(f"Shift/{name}", DataType.INT64, count) for name, count in counts.items()),
+        *(Metric(f"Shift/{name}", DataType.DOUBLE, _float(figure(account, definition))) for name, figure in _FIGURES),
+        Metric("Pieces per hour", DataType.DOUBLE, None if rate is None else round(float(rate), 1)),
+    ]
+
+
+def _float(value: object) -> float | None:
+    return None if value is None else round(float(value), 4)  # type: ignore[arg-type]
