@@ -14,6 +14,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         browse_command,
         doctor_command,
         init_command,
+        operator_command,
         probe_command,
         tags_command,
         templates_command,
@@ -24,4 +25,5 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     doctor_command.add_parser(commands)
     probe_command.add_parser(commands)
     tags_command.add_parser(commands)
+    operator_command.add_parser(commands)
     templates_command.add_parser(commands)

@@ -104,7 +104,10 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     found = readings(samples, seconds, time.time())
     if options.json:
-        data = [asdict(each) | {"verdict": each.verdict.name.lower(), "keys": each.keys, "order": each.order} for each in found]
+        data = [
+            asdict(each) | {"verdict": each.verdict.name.lower(), "keys": each.keys, "order": each.order}
+            for each in found
+        ]
         head = {"table": table, "register": register, "device_id": options.device_id, "samples": samples}
         print(json.dumps(head | {"readings": data}, indent=2))
     else:

@@ -1,0 +1,154 @@
+"""`linetally-agent operator`: a small page on the gateway where people say why a line stood, and what was bad.
+
+Decides the options, and how the page reaches the spool. A process of its own beside the agent: it can neither stop
+measuring nor read a PLC.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from protocols.errors import ConfigurationError, Refused
+
+if TYPE_CHECKING:
+    from agent.commissioning.operator_page import LineView, SentView
+    from agent.commissioning.operator_server import Desk
+    from agent.config import AgentConfiguration
+
+_STOPS: Final = 20
+_SENT: Final = 10
+_DESCRIPTION = """\
+Serve a page for operators, in English and Traditional Chinese: the last stops of each line, a reason for each, and
+rejects that were found later. What is said becomes an amendment with the person's name; nothing measured is changed.
+
+examples:
+  linetally-agent operator --config agent.toml
+      on this machine only: http://127.0.0.1:8480
+  linetally-agent operator --config agent.toml --listen 192.168.0.5 --pin-file operator.pin
+      for phones in the factory's network; everybody gives the PIN first. The file: 6 digits or more, chmod 600
+  linetally-agent operator --config agent.toml --reasons reasons.txt
+      a line for each reason that is offered for choice; others can be typed
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "operator", help="a page for reasons and late rejects", description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the gateway's TOML file")
+    parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="127.0.0.1; others need --pin-file")
+    parser.add_argument("--port", type=int, default=8480, metavar="N", help="8480; 0 takes a free one")
+    parser.add_argument("--pin-file", type=Path, metavar="FILE", help="its first line is the PIN")
+    parser.add_argument("--reasons", type=Path, metavar="FILE", help="reasons to choose from, one a line")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from agent.commissioning.operator_server import OperatorServer
+    from agent.config import load
+
+    configuration = load(options.config)
+    try:
+        loopback = ipaddress.ip_address(options.listen).is_loopback
+    except ValueError:
+        raise ConfigurationError(f"--listen {options.listen}", mend="an IP address of this machine") from None
+    pin = None if options.pin_file is None else read_pin(options.pin_file)
+    if pin is None and not loopback:
+        mend = "give --pin-file FILE (6 digits or more, chmod 600), or leave --listen out"
+        raise ConfigurationError(f"{options.listen} can be reached by others, and there is no PIN", mend=mend)
+    try:
+        server = OperatorServer((options.listen, options.port), desk(configuration, options.reasons), pin)
+    except (OSError, OverflowError) as error:
+        mend = "choose another --port, or stop what listens there"
+        raise ConfigurationError(f"{options.listen}:{options.port} cannot be used: {error}", mend=mend) from error
+    with server:
+        host = f"[{options.listen}]" if ":" in options.listen else options.listen
+        print(f"the operator's page: http://{host}:{server.server_port}   (Ctrl-C ends it)", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+def read_pin(path: Path) -> str:
+    """The first line of a file that nobody else may read. Raises ConfigurationError."""
+    from agent.certificates import read_private_file
+
+    lines = read_private_file(path).decode("utf-8", "replace").splitlines()
+    if not lines or len(lines[0].strip()) < 6:
+        raise ConfigurationError("is too short for a PIN", file=str(path), mend="6 digits or more in the first line")
+    return lines[0].strip()
+
+
+def desk(configuration: AgentConfiguration, reasons: Path | None) -> Desk:
+    """What the page sees and does at this gateway's spool."""
+    from zoneinfo import ZoneInfo
+
+    from agent.commissioning.late_input import Said, queue_reason, queue_rejects
+    from agent.commissioning.operator_server import Desk
+    from agent.spool import KEPT_STOPS, Spool
+    from agent.stops import time_ms
+
+    zones = {line.line_id: line.configuration.calendar.timezone for line in configuration.lines}
+
+    def known(line_id: str) -> str:
+        if line_id not in zones:
+            raise Refused("unknown-line", "there is no such line")
+        return line_id
+
+    def view() -> tuple[list[LineView], list[SentView]]:
+        with Spool.open_read_only(configuration.state_folder) as spool:
+            return _view(configuration, spool)
+
+    def reason(line_id: str, stop_ms: int, text: str, who: str, why: str) -> None:
+        with Spool.open_beside(configuration.state_folder) as spool:
+            stops = spool.stops(known(line_id), KEPT_STOPS)
+            stop = next((each for each in stops if each.start_ms == stop_ms), None)
+            if stop is None:
+                raise Refused("unknown-stop", "this gateway knows no such stop any more")
+            queue_reason(spool, line_id, stop, text, Said(who, why))
+
+    def rejects(line_id: str, begin: str, end: str, count: int, who: str, why: str) -> None:
+        zone = ZoneInfo(zones[known(line_id)])
+        with Spool.open_beside(configuration.state_folder) as spool:
+            span = (time_ms("from", begin, zone), time_ms("to", end, zone))
+            queue_rejects(spool, line_id, *span, count, Said(who, why))
+
+    return Desk(view, reason, rejects, _reasons(reasons))
+
+
+def _view(configuration: AgentConfiguration, spool: object) -> tuple[list[LineView], list[SentView]]:
+    from agent import amendments
+    from agent.commissioning.late_input import standing_reason
+    from agent.commissioning.operator_page import LineView, SentView
+    from agent.spool import Spool
+    from protocols.measurement.revisions import ReasonChange
+
+    assert isinstance(spool, Spool)
+    lines = []
+    for line in configuration.lines:
+        stops = spool.stops(line.line_id, _STOPS)
+        views = [(stop, standing_reason(spool, line.line_id, stop)) for stop in stops]
+        lines.append(LineView(line.line_id, line.configuration.name, line.configuration.calendar.timezone, views))
+    sent = []
+    for queued in reversed(spool.amendments()[-_SENT:]):
+        found = amendments.from_bytes(queued.body)
+        what = found.change.new if isinstance(found.change, ReasonChange) else found.why
+        sent.append(SentView(f"{found.line_id}: {what}", found.who, queued.state, queued.words))
+    return lines, sent
+
+
+def _reasons(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [line.strip()[:200] for line in path.read_text("utf-8").splitlines() if line.strip()][:200]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot be read: {error}", file=str(path), mend="one reason a line, UTF-8") from error
