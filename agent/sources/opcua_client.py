@@ -42,15 +42,16 @@ ALLOWED: Final = frozenset(
 LINK_ERRORS: Final = (OSError, TimeoutError, asyncio.TimeoutError, UaError)
 """What a peer that is off, slow or broken ends in; anything else is our mistake and must be seen."""
 _NONSENSE: Final = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, struct.error,
-    InvalidSignature, uacrypto.InvalidSignature,  # type: ignore[attr-defined]
+    AssertionError, NotImplementedError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
+    OverflowError, RecursionError, struct.error, InvalidSignature,
+    uacrypto.InvalidSignature,  # type: ignore[attr-defined]
 )  # fmt: skip
 _MOST_RECEIVED: Final = 64 * 1024 * 1024
 """Bytes of one answer; a peer must not fill the memory."""
 _GOODBYE_S: Final = 2.0
 
 
-class WriteRefused(RuntimeError):
+class WriteRefused(Exception):
     """Something tried to send a service that could change the server. It was not sent."""
 
 
