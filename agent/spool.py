@@ -273,6 +273,11 @@ class Spool:
             )
         )
 
+    def newest_of(self, kind: str, count: int) -> list[bytes]:
+        """The newest records of a type that are kept, newest first."""
+        sql = "SELECT bytes FROM record WHERE type = ? ORDER BY sequence DESC LIMIT ?"
+        return [row[0] for row in self._db.execute(sql, (kind, count))]
+
     def is_unsealed(self, line_id: str, at_ms: int) -> bool:
         """Whether a window that no record holds yet lies over this time."""
         sql = "SELECT 1 FROM window WHERE line = ? AND start_ms <= ? AND end_ms > ?"

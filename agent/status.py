@@ -5,6 +5,7 @@ Decides what is shown. Asks neither the PLC nor the hub.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,8 +14,15 @@ from agent.glance import glance_words, read_glance
 from agent.late import read_late
 from agent.log_watch import read_alarm, read_seen
 from agent.spool import Spool
+from protocols.errors import Malformed
+from protocols.evidence.bodies import Gap
+from protocols.evidence.record import SignedRecord
+from protocols.measurement.definition import Definition
+from protocols.measurement.ratios import availability, effectiveness, oee, quality
+from protocols.measurement.shown import Shown
 
 STOPS_SHOWN: Final = 3
+GAPS_SHOWN: Final = 3
 
 
 def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
@@ -39,6 +47,7 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
                         for s in spool.stops(line.line_id, STOPS_SHOWN)
                     ],
                     "late": None if late is None else {"count": late.count, "last_ms": late.last_ms},
+                    "shift": None if kept is None else _shift(kept[1], line.configuration.definition),
                     "measured_until_ms": None if kept is None else kept[1]["closed_ms"],
                     "last_window": None
                     if window is None
@@ -55,6 +64,7 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
             "gateway": configuration.gateway_id,
             "lines": lines,
             "records": following,
+            "gaps": _gaps(spool),
             "spool_depth": spool.depth(),
             "last_receipt": {"sequence": int(sequence), "time_ms": int(time_ms)} if receipt else None,
             "log_size": None if seen is None else seen.size,
@@ -73,6 +83,42 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
             "now": read_glance(configuration.state_folder),
             "refused": (spool.meta("refused") or b"").decode() or None,
         }
+
+
+def _gaps(spool: Spool) -> list[dict[str, Any]]:
+    """The newest signed gaps that the spool still holds, oldest first."""
+    bodies = [SignedRecord(raw).record.body for raw in spool.newest_of("gap", GAPS_SHOWN)]
+    return [
+        {"line": body.line_id, "from_ms": body.from_ms, "to_ms": body.to_ms, "reason": body.reason}
+        for body in reversed(bodies)
+        if isinstance(body, Gap)
+    ]
+
+
+def _shift(kept: Mapping[str, Any], definition: Definition) -> dict[str, Any] | None:
+    """The shift under way, as far as its windows are closed: figures in thousandths, None where undefined."""
+    try:
+        shown = Shown.from_data(kept["live"])
+    except (KeyError, Malformed):
+        return None  # it serves display alone, and may be missing
+    if not shown.shift:
+        return None
+    figures = (oee, availability, effectiveness, quality)
+    exact = {figure.name: figure(shown.account, definition) for figure in figures}
+    return {
+        "shift": shown.shift,
+        **{name: None if value is None else round(value * 1000) for name, value in exact.items()},
+        "total": shown.account.total_count,
+        "good": shown.account.good_count,
+    }
+
+
+def _shift_words(shift: dict[str, Any]) -> str:
+    def share(name: str) -> str:
+        return "–" if shift[name] is None else f"{shift[name] / 10:.1f} %"
+
+    parts = ", ".join(f"{name} {share(name)}" for name in ("availability", "effectiveness", "quality"))
+    return f"shift {shift['shift']} so far: OEE {share('oee')} ({parts}); {shift['good']:,} good of {shift['total']:,}"
 
 
 def status_words(status: dict[str, Any]) -> str:
@@ -98,6 +144,8 @@ def status_words(status: dict[str, Any]) -> str:
         if window is not None:
             words += f"; {window['good']:,} good of {window['total']:,} in the last window"
         out.append(f"{line['line']:<{width}}  {words}")
+        if line["shift"] is not None:
+            out.append(f"{'':<{width}}  {_shift_words(line['shift'])}")
         if line["late"] is not None:
             words = (
                 f"{line['late']['count']:,} values came too late so far, the last at {_time(line['late']['last_ms'])}"
@@ -107,6 +155,11 @@ def status_words(status: dict[str, Any]) -> str:
         if line["line"] in seen:
             out.append(f"{'':<{width}}  at {_time(glance['time_ms'])}:")
             out += [f"{'':<{width}}    {words}" for words in glance_words(seen[line["line"]])]
+    for gap in status["gaps"]:
+        seconds = (gap["to_ms"] - gap["from_ms"]) // 1000
+        out.append(
+            f"gap from {_time(gap['from_ms'])}, {seconds // 60} min {seconds % 60} s: {gap['line']}, {gap['reason']}"
+        )
     for held in status["raw"]:
         days = (held["newest_ms"] - held["oldest_ms"]) / 86_400_000
         words = f"{days:.1f} days, {held['bytes'] / 1e6:.1f} MB, from {_time(held['oldest_ms'])} on"
