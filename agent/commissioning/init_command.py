@@ -46,7 +46,8 @@ _OPTIONS: Final = {
     "gateway-id": "the gateway's name at the hub", "site": "enterprise and site", "hub": "the hub's address, or none",
     "broker": "HOST[:PORT] of the MQTT broker", "line": "the line's id", "name": "the line's name",
     "timezone": "such as Asia/Hong_Kong", "protocol": "opcua or modbus", "endpoint": "of OPC UA",
-    "security": "of OPC UA: a policy, or None", "host": "of Modbus: HOST[:PORT] or a serial device",
+    "security": "of OPC UA: a policy, or None", "username": "of OPC UA, or none",
+    "password-file": "of OPC UA: its first line is the password", "host": "of Modbus: HOST[:PORT] or a serial device",
     "device-id": "of Modbus", "machine": "packml, values, running or pieces",
     "states": "of the status word: 2=EXECUTE,1=STOPPED", "max-pieces-per-hour": "the line's physical limit",
     "shifts": "06:00-14:00,14:00-22:00 or none",
@@ -56,7 +57,7 @@ _OPTIONS: Final = {
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "init", help="begin here: asks, tries, and writes the configuration", description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter, usage="%(prog)s [--file FILE] [OPTIONS]",
     )  # fmt: skip
     parser.add_argument("--file", type=Path, default=Path("agent.toml"), help="what to write (agent.toml)")
     parser.add_argument("--no-input", action="store_true", help="ask nothing; so it is without a terminal")

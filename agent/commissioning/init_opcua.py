@@ -6,6 +6,7 @@ Decides what is proposed: the strongest security that the server offers, and nod
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from agent.commissioning.plan import Plan
 from agent.commissioning.tree import Node, Space, quoted
 from agent.config_opcua import OpcuaSource
 from agent.sources.opcua_client import LINK_ERRORS, ReadOnlyClient, asked
-from agent.sources.opcua_security import POLICY_CLASSES
+from agent.sources.opcua_security import POLICY_CLASSES, read_password
 from agent.sources.opcua_words import link_words
 from agent.trust import TrustStore
 from protocols.errors import ConfigurationError
@@ -35,6 +36,8 @@ ROLES: Final = {
     "order": "whether there is an order (without it there always is one)",
 }
 _WHY_ENDPOINT: Final = "The address of the PLC's OPC UA server, as its maker or its settings name it."
+_WHY_USER: Final = "Of the OPC UA server, where it wants one; a user that may only read is best. None for none."
+_WHY_FILE: Final = "Its first line is the password. Make it first: (umask 077; cat > plc.password)"
 _WHY_SECURITY: Final = "How the connection is protected. The strongest that the server offers is proposed."
 
 
@@ -53,10 +56,19 @@ def ask_opcua(asker: Asker, plan: Plan, folder: Path) -> Space | None:
                 "security", "Security", _WHY_SECURITY,
                 [(name, _security_words(name)) for name in offers], offers[0],
             )  # fmt: skip
-            source = opcua_source(source.endpoint, policy)
+            user = asker.ask("username", "User name", _WHY_USER, "", str)
+            secret = None
+            if user:
+                secret = asker.ask(
+                    "password-file", "File with the password", _WHY_FILE, "plc.password", _secret(folder)
+                )
+            source = opcua_source(source.endpoint, policy, username=user or None,
+                                  password_file=folder / secret if secret else None)  # fmt: skip
             plan.source = {"protocol": '"opcua"', "endpoint": quoted(source.endpoint)}
             if policy != "None":
                 plan.source |= {"security_policy": quoted(policy), "security_mode": '"SignAndEncrypt"'}
+            if user and secret:
+                plan.source |= {"username": quoted(user), "password_file": quoted(secret)}
             return _walk(asker, source, state_folder, plan.gateway_id)
         except Unreachable as error:
             asker.say(f"  {error}", "yellow")
@@ -72,6 +84,17 @@ def _endpoint(text: str) -> OpcuaSource:
         return opcua_source(text if "://" in text else f"opc.tcp://{text}")
     except ConfigurationError as error:
         raise Wrong(error.mend) from None
+
+
+def _secret(folder: Path) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        try:
+            read_password(folder / text)
+        except ConfigurationError as error:
+            raise Wrong(f"{error.what}; {error.mend}") from None
+        return text
+
+    return read
 
 
 def _security_words(name: str) -> str:

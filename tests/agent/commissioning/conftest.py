@@ -7,7 +7,7 @@ import pytest
 from tests.agent.commissioning.support import Served, serving
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def plant() -> Iterator[Served]:
     """The simulated plant, ten times as fast as real time."""
     with serving(speed=10.0) as served:

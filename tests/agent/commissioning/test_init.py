@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from protocols.measurement.machine import PackML, StateValues
 from protocols.plc.packml import State
 from protocols.plc.roles import SignalRole
 from tests.agent.commissioning.support import Served, Terminal
+from tests.support.opcua import node_server
 
 
 def test_opcua_without_a_question(plant: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +92,7 @@ def test_a_person_at_a_terminal(plant: Served, tmp_path: Path) -> None:
         person.answer("is the PLC on?")  # go on without it? no
         person.answer("Endpoint", plant.endpoint)
         person.answer("Security")
+        person.answer("User name")
         person.answer("connected: 8 variables", "")
         person.answer("StateCurrent = ", "find count")
         person.answer("filling/Admin/ProdProcessedCount/AccCount = ", "1")
@@ -111,6 +114,33 @@ def test_a_person_at_a_terminal(plant: Served, tmp_path: Path) -> None:
     line = load(tmp_path / "agent.toml").lines[0]
     assert [tag.role.name for tag in line.tags] == ["STATE", "TOTAL", "PRODUCT"]
     assert (line.configuration.products[0].code, line.configuration.products[0].ideal_cycle_ns) == (101, 1_200_000_000)
+
+
+@pytest.mark.needs("node")
+def test_a_secured_server(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    """The strongest security is proposed; its certificate is trusted only after somebody said so; with a login."""
+    (tmp_path / "plc.password").write_text("only 4 reading\n")
+    (tmp_path / "plc.password").chmod(0o600)
+    words = ["--gateway-id", "GW-09", "--site", "x", "--hub", "none", "--broker", "127.0.0.1", "--line", "l1",
+             "--name", "L1", "--timezone", "UTC", "--protocol", "opcua", "--machine", "pieces"]  # fmt: skip
+    with (
+        node_server(tmp_path, free_port(), users={"agent": "only 4 reading"}) as server,
+        Terminal("init", *words, "--endpoint", server.endpoint, folder=tmp_path) as person,
+    ):
+        person.answer("Security [Aes256Sha256RsaPss]")
+        person.answer("User name", "agent")
+        person.answer("File with the password", "nothing.here")
+        person.answer("cannot be read", "plc.password")
+        person.see("The server shows a certificate with the fingerprint")
+        person.answer("Is it the same", "n")
+        person.answer("Go on without it", "n")
+        person.answer("Endpoint", server.endpoint)
+        person.answer("Security")
+        person.answer("User name", "agent")
+        person.answer("File with the password")
+        person.answer("Is it the same", "y")
+        person.see("connected: ")
+    assert not (tmp_path / "agent.toml").exists()
 
 
 def test_ctrl_c_writes_nothing(tmp_path: Path) -> None:
