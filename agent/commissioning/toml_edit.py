@@ -7,6 +7,7 @@ place, and the old one is kept beside it.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def write_checked(path: Path, text: str) -> None:
     try:
         beside.write_text(text, "utf-8")
         load(beside)
+        if path.exists():
+            shutil.copymode(path, beside)
         beside.replace(path)
     except OSError as error:
         mend = "choose a folder where you may write"

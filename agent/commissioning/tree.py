@@ -15,6 +15,7 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
+from agent.certificates import printable
 from agent.sources.opcua_client import PeerFault, ReadOnlyClient, asked
 from agent.sources.opcua_items import status_of
 from agent.sources.opcua_nodes import Batches, own, read_limits, read_namespaces, read_values
@@ -44,11 +45,12 @@ class Node:
 
     @property
     def name(self) -> str:
-        return self.names[-1][1] if self.names else "Objects"
+        """Fit for a terminal: a stranger's server may send what moves the cursor."""
+        return printable(self.names[-1][1]) if self.names else "Objects"
 
     @property
     def path(self) -> str:
-        return "/".join(name for _, name in self.names)
+        return "/".join(printable(name) for _, name in self.names)
 
 
 class Space:
@@ -201,7 +203,7 @@ def shown(value: Any) -> str:
         return value.isoformat(" ", "seconds")
     if isinstance(value, list):
         return f"{len(value)} values"
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else type(value).__name__
+    text = json.dumps(printable(value), ensure_ascii=False) if isinstance(value, str) else type(value).__name__
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 

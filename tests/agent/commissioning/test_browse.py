@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent.__main__ import main
+from agent.commissioning.browse_command import print_tree
+from agent.commissioning.peers import opcua_peer, opcua_source
 from agent.commissioning.toml_edit import with_tags
+from agent.commissioning.tree import Space
 from agent.config import load
 from agent.config_opcua import OpcuaTag
 from protocols.errors import ConfigurationError
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
 from tests.agent.commissioning.support import Served, Terminal
+from tests.agent.opcua.support import Plc
 
 
 def test_the_tree_is_printed_with_values(plant: Served, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,12 +54,14 @@ def test_a_wrong_name_says_which_there_are(plant: Served, capsys: pytest.Capture
 def test_a_tag_is_picked_into_the_configuration(plant: Served, tmp_path: Path) -> None:
     config = factory.write(tmp_path, factory.opcua(plant.endpoint))
     before = config.read_text()
+    config.chmod(0o640)
     pick = ["--pick", "product=filling/Admin/ProductCode", "--pick", "state=filling/Status/UnitModeCurrent"]
     assert main(["browse", "--config", str(config), *pick]) == 0
     tags = {tag.role: tag for tag in load(config).lines[0].tags if isinstance(tag, OpcuaTag)}
     assert tags[SignalRole.PRODUCT].path == ("filling", "Admin", "ProductCode")
     assert tags[SignalRole.STATE].path[-1] == "UnitModeCurrent"
     assert (tmp_path / "agent.toml.bak").read_text() == before
+    assert config.stat().st_mode & 0o777 == 0o640
     changed = set(config.read_text().splitlines()) ^ set(before.splitlines())
     assert len(changed) == 3, "the rest of the file stays as it was"
 
@@ -100,6 +109,34 @@ def test_the_keyboard(plant: Served, tmp_path: Path) -> None:
         person.see("wrote product into")
         assert person.end() == 0
     assert SignalRole.PRODUCT in {tag.role for tag in load(config).lines[0].tags}
+
+
+def test_a_strangers_names_do_not_reach_the_terminal_as_commands(
+    free_port: Callable[[], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name and a text with escape sequences are shown without them, and still lead to the node."""
+    name = "State\x1b[2J\x9b1m"
+
+    async def scenario() -> Space:
+        plc = Plc(free_port())
+        await plc.start("State", name)
+        try:
+            await plc.add("Text", "all\x1b]0;well\x07")
+            async with opcua_peer(opcua_source(plc.endpoint), tmp_path, "GW-01") as client:
+                space = await Space.of(client)
+                await space.walk(5)
+                return space
+        finally:
+            await plc.stop()
+
+    space = asyncio.run(scenario())
+    print_tree(space, space.root, "it")
+    shown = capsys.readouterr().out
+    assert "State[2J1m = 0" in shown
+    assert '"all]0;well"' in shown
+    assert not {"\x1b", "\x9b", "\x07"} & set(shown)
+    (node,) = [each for each in space.all() if each.name == "State[2J1m"]
+    assert tomllib.loads(f"tag = {space.tag(node)}")["tag"]["path"] == f"line/{name}"
 
 
 def test_leaving_writes_nothing(plant: Served, tmp_path: Path) -> None:
