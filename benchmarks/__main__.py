@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
+from benchmarks.agent import agent
 from benchmarks.audit import audit
 from benchmarks.ingest import ingest
 from benchmarks.measures import MEASURES as KERNEL_MEASURES
@@ -22,7 +23,7 @@ from benchmarks.measures import Disagreement, Figure, Sizes
 from benchmarks.modbus import modbus
 from benchmarks.verify import verify
 
-MEASURES = {**KERNEL_MEASURES, "verify": verify, "ingest": ingest, "audit": audit, "modbus": modbus}
+MEASURES = {**KERNEL_MEASURES, "verify": verify, "ingest": ingest, "audit": audit, "modbus": modbus, "agent": agent}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -1,8 +1,9 @@
-"""What users of gateways suffer when a network is bad for long, and what they get here: pains 6 and 16."""
+"""What users of gateways suffer when a network is bad for long, and what they get here: pains 6, 16 and 17."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from agent.clock import ManualClock
 from agent.publisher import Publisher
 from agent.recorder import DISK_FULL, HELD_WINDOWS, Recorder
 from agent.spool import SPOOL_FILE, LineBatch, Spool, SpoolFull
+from benchmarks.soak import slope_an_hour, soak
 from protocols.evidence.bodies import Gap, Measurement
 from protocols.evidence.record import SignedRecord
 from protocols.measurement.configuration import LineConfiguration
@@ -168,3 +170,20 @@ def test_row_16_what_a_full_disk_cannot_keep_becomes_a_signed_gap(
     assert gaps == [Gap("packing", START, START + 100 * MINUTE, DISK_FULL)]
     windows = [w for r in records if isinstance(r.body, Measurement) for line in r.body.lines for w in line.windows]
     assert (windows[0].start_ms, len(windows)) == (START + 100 * MINUTE, HELD_WINDOWS)
+
+
+def test_row_17_memory_threads_and_files_do_not_grow() -> None:
+    """The short form of `./run soak --minutes N`: PLCs and broker are taken away in turn, and come back."""
+    found = soak(float(os.environ.get("LINETALLY_SOAK_MINUTES", "0.2")), 1.0, 2.0)
+    assert found.reading and found.records > 0, found.words
+    assert found.faults >= 2
+    first, last = found.memory_mb
+    assert last - first < 15, found.words
+    assert found.most_threads <= 12, found.words
+    assert found.most_files <= 120, found.words
+
+
+def test_a_slope_is_seen() -> None:
+    assert slope_an_hour([(0, 10.0), (60, 11.0), (120, 12.0)]) == pytest.approx(60)
+    assert slope_an_hour([(0, 10.0), (60, 10.0)]) == 0
+    assert slope_an_hour([(0, 10.0)]) == 0
