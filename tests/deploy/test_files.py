@@ -25,6 +25,15 @@ def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.strip()) == (0, "")
 
 
+@pytest.mark.needs("systemd-analyze")
+def test_the_agents_unit_is_exposed_little() -> None:
+    """By systemd's own measure, from 0 to 10 (here in tenths)."""
+    unit = DEPLOY / "systemd" / "linetally-agent.service"
+    words = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
 def test_a_unit_runs_as_its_own_user_with_few_rights(unit: Path) -> None:
     text = unit.read_text()
