@@ -147,21 +147,22 @@ def pass_by(
     lanes = counters.shape[0]
     cell_ms = int(counters[0, k.CELL_MS]) if lanes > 0 else k.NEVER
     i = first
-    until = np.int64(after_ms[first - 1]) - 2 * cell_ms  # the end of a cell, after `base_ms`
+    # An unsigned number that meets a signed one becomes a float in numba: hence int64 everywhere.
+    until = int(np.int64(after_ms[first - 1])) - 2 * cell_ms  # the end of a cell, after `base_ms`
     guess = 0
     while i < end:
         begin = i
         until += cell_ms
-        after = np.int64(after_ms[i])
+        after = int(np.int64(after_ms[i]))
         if not until - cell_ms < after <= until:
             until = after + (-(base_ms + after)) % cell_ms
         # The cell holds about as many rows as the one before; the first, as many as its first gap says.
         if guess == 0:
-            guess = (until - after) // max(1, after - np.int64(after_ms[i - 1])) + 1
+            guess = (until - after) // max(1, after - int(np.int64(after_ms[i - 1]))) + 1
         i = min(end, i + guess)
-        while np.int64(after_ms[i - 1]) > until:
+        while int(np.int64(after_ms[i - 1])) > until:
             i -= 1
-        while i < end and np.int64(after_ms[i]) <= until:
+        while i < end and int(np.int64(after_ms[i])) <= until:
             i += 1
         guess = i - begin
         for c in range(lanes):
@@ -169,9 +170,9 @@ def pass_by(
             pieces = int(row[i - 1]) - int(row[begin - 1])
             if pieces != 0:
                 base = k.CARRY + k.LANE * c
-                at_ms = base_ms + np.int64(after_ms[i - 1])
+                at_ms = base_ms + int(np.int64(after_ms[i - 1]))
                 delta_rows = book(counters[c, k.ROLE], base_ms + until, base, at_ms, pieces, carry, deltas, delta_rows)
-    end_ms = base_ms + np.int64(after_ms[end - 1])
+    end_ms = base_ms + int(np.int64(after_ms[end - 1]))
     for c in range(lanes):
         base = k.CARRY + k.LANE * c
         carry[base + k.LANE_LAST] = int(counts[c, end - 1])
@@ -217,7 +218,7 @@ def change_states(
         if category == _PRODUCING:
             carry[k.MADE_PRODUCT] = carry[k.PRODUCT]
         if told != carry[k.STATE] or category != carry[k.CATEGORY]:
-            at_ms = base_ms + np.int64(after_ms[at])
+            at_ms = base_ms + int(np.int64(after_ms[at]))
             run_rows, event_rows = k.begin(at_ms, told, category, legal, carry, runs, run_rows, events, event_rows)
         i = at + 1
 
@@ -277,7 +278,7 @@ def scan_columns(
     while first < rows:
         end = min(rows, first + busy)
         for i in range(first, end):
-            wide_ms[i - first] = base_ms + np.int64(after_ms[i])
+            wide_ms[i - first] = base_ms + int(np.int64(after_ms[i]))
             wide[i - first, status] = int(state[i])
             for c in range(lanes):
                 wide[i - first, counters[c, k.COLUMN]] = int(counts[c, i])
@@ -303,7 +304,7 @@ def scan_columns(
         event_rows += d
         first = end
         busy = BUSY_ROWS
-        now = base_ms + np.int64(after_ms[end - 1])
+        now = base_ms + int(np.int64(after_ms[end - 1]))
         if first == rows or not uniform or not may_be_quiet(now, mask, limits, counters, carry):
             continue
         as_read = True
