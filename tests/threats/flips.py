@@ -39,6 +39,8 @@ from tests.threats import story
 
 SEED: Final = 20260601
 ACCEPTED: Final = "accepted"
+NOT_USED: Final = "not used"
+"""A dated checkpoint whose line names no witness of the policy any more: the same as leaving it out, and it is said."""
 
 
 class Kind(StrEnum):
@@ -198,12 +200,16 @@ def _trust(policy: bytes) -> Trust:
 
 
 def outcome_of(flip: Flip, *, one_by_one: bool = True) -> str:
-    """ACCEPTED, or which check refused it. Many records at once are slower where there are few: for samples only."""
+    """ACCEPTED, NOT_USED, or which check refused it. Many records at once are slower where there are few: for samples
+    only."""
     verdict = judge(*flipped(flip), one_by_one=one_by_one)
     if isinstance(verdict, str):
         return "policy"
     if verdict.ok:
-        return ACCEPTED
+        bundle = sample().bundle
+        dated = len(bundle.dated_files())
+        without = flip.name in bundle.dated_files() and verdict.clock.dated_checkpoints == dated - 1
+        return NOT_USED if without and any("not used" in note for note in verdict.notes) else ACCEPTED
     assert verdict.first_failure is not None
     return verdict.first_failure.step.name
 
