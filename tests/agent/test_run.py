@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from agent.config import load
 from agent.keys import LOG_KEY_FILE, load_or_make_key
 from agent.spool import Spool
@@ -90,6 +92,7 @@ def least_known_ms(windows: Mapping[str, Sequence[Window]]) -> int:
     return min(known) if len(known) == 2 else 0
 
 
+@pytest.mark.alone
 def test_a_plant_is_measured_through_a_kill(tmp_path: Path, free_port: Callable[[], int]) -> None:
     """A plant at 120 times real time; the agent is killed with -9 and started again; nothing is lost or doubled."""
     broker_port, opcua_port, modbus_port = free_port(), free_port(), free_port()

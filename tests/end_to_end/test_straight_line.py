@@ -31,6 +31,8 @@ from protocols.measurement.account import CalendarKind, TimeAccount, Window
 from tests.reference.line_truth import Moment, Timeline, timeline
 from tests.support.commands import Cast, answers, command, json_of
 
+pytestmark = pytest.mark.alone
+
 HERE = Path(__file__).parent
 SPEED = 120
 START = "2026-03-02T22:55:00+08:00"  # half an hour, or fifteen seconds, for a slow machine to begin

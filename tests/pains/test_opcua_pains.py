@@ -217,6 +217,7 @@ class TestRow3NodesThatMove:
         asyncio.run(scenario())
 
 
+@pytest.mark.alone
 class TestRow4TheSecureChannelEnds:
     pytestmark = node
 

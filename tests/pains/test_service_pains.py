@@ -172,6 +172,7 @@ def test_row_16_what_a_full_disk_cannot_keep_becomes_a_signed_gap(
     assert (windows[0].start_ms, len(windows)) == (START + 100 * MINUTE, HELD_WINDOWS)
 
 
+@pytest.mark.alone
 def test_row_17_memory_threads_and_files_do_not_grow() -> None:
     """The short form of `./run soak --minutes N`: PLCs and broker are taken away in turn, and come back."""
     found = soak(float(os.environ.get("LINETALLY_SOAK_MINUTES", "0.2")), 1.0, 2.0)

@@ -38,6 +38,7 @@ class Manager:
         self._socket.close()
 
 
+@pytest.mark.alone
 def test_up_fed_reloaded_and_stopped(
     tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ START = "2026-03-02T23:24:00+08:00"  # a shift begins at 23:25
 AT = ("2026-03-02T23:26:30+08:00", "2026-03-02T23:28:00+08:00")
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_minutes_that_are_asked_for_come_from_the_agent_and_give_the_signed_integers(tmp_path: Path) -> None:
     page, broker, opcua, modbus = (a_free_port() for _ in range(4))
