@@ -79,6 +79,9 @@ def _planned_downs(table: Table, zone: ZoneInfo) -> tuple[tuple[int, int, str], 
     downs: list[tuple[int, int, str]] = []
     for inner in table.tables("planned_down"):
         from_ms, to_ms = (_instant_ms(inner, key, zone) for key in ("from", "to"))
+        for key, at_ms in (("from", from_ms), ("to", to_ms)):
+            if at_ms % 60_000:
+                raise inner.wrong(key, "is not a whole minute", "leave the seconds away")
         words = inner.text("reason", example='"yearly service"')
         if to_ms <= from_ms:
             raise inner.wrong("to", "ends before it starts", "a time after `from`")

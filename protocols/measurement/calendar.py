@@ -18,9 +18,11 @@ from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from protocols.errors import Malformed
 from protocols.measurement.account import CalendarKind
 
 DAY_MINUTES: Final = 24 * 60
+_MINUTE_MS: Final = 60_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,13 +56,19 @@ class Calendar:
     """Shifts of a line. Without any shift all time is scheduled, and a shift is a local calendar day.
 
     `holidays`: business days ("2026-12-25") whose shifts are planned downtime. `planned_downs`: (from_ms, to_ms,
-    words), half-open, absolute: what of them lies inside a shift is planned downtime, outside they change nothing.
+    words), half-open, absolute, at whole minutes: what of them lies inside a shift is planned downtime, outside they
+    change nothing. Raises Malformed for a planned stop within a minute.
     """
 
     timezone: str
     shifts: tuple[Shift, ...] = ()
     holidays: frozenset[str] = frozenset()
     planned_downs: tuple[tuple[int, int, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        # Pieces of one minute are counted together: nothing may be cut within it.
+        if any(at_ms % _MINUTE_MS for from_ms, to_ms, _ in self.planned_downs for at_ms in (from_ms, to_ms)):
+            raise Malformed("a planned stop must begin and end at a whole minute")
 
     def segments(self, start_ms: int, end_ms: int) -> list[Segment]:
         """The stretches that tile [start_ms, end_ms), in order and without a hole; neighbours differ."""

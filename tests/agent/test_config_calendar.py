@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import AgentConfiguration
-from protocols.errors import ConfigurationError
+from protocols.errors import ConfigurationError, Malformed
 from protocols.measurement.calendar import Calendar
 from tests.agent import factory
 
@@ -57,6 +57,13 @@ def test_planned_stops_are_local_time_and_have_one_order(tmp_path: Path) -> None
     )
     assert found == calendar(tmp_path, earlier + DOWN)
     assert Calendar.from_data(found.to_data()) == found
+
+
+def test_a_planned_stop_begins_at_a_whole_minute(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="leave the seconds away"):
+        calendar(tmp_path, DOWN.replace("2026-12-24T12:00", "2026-12-24T12:00:30"))
+    with pytest.raises(Malformed, match="whole minute"):
+        Calendar("UTC", planned_downs=((60_000, 90_000, "x"),))
 
 
 def test_an_hour_that_comes_twice_can_be_told_apart(tmp_path: Path) -> None:
