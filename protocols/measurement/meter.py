@@ -17,6 +17,7 @@ import numpy as np
 
 from protocols.errors import Malformed
 from protocols.measurement.account import Category, TimeAccount, Window, total
+from protocols.measurement.calendar import Segment
 from protocols.measurement.configuration import Encoding, LineConfiguration
 from protocols.measurement.kernels import scan as k
 from protocols.measurement.machine import PackML, PiecesOnly, RunningBit, Speed, StateValues
@@ -31,6 +32,8 @@ from protocols.plc.sample import SampleBlock
 
 _ROWS_A_CALL: Final = 16_384  # bounds what a kernel's call may write: some 5 MB
 _MINUTE_MS: Final = 60_000
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class LineMeter:
         self._product = self._only_product()
         self._changes: list[tuple[int, str]] = []
         self._shown = Shown()
+        self._around: tuple[int, list[Segment]] = (-1, [])  # the calendar about an hour, which begins then
         if carry is not None:
             self._resume(carry)
 
@@ -142,7 +146,7 @@ class LineMeter:
         Contiguous with those given before. Rows that are older than a closed window can no longer be pushed.
         """
         self._settle(watermark_ms)
-        if watermark_ms <= self._closed_ms:
+        if watermark_ms <= self._closed_ms or not (self._changes or watermark_ms > self._next_edge_ms):
             return []
         resolved = self._timeline.resolve(watermark_ms)
         decided = resolved.decided_ms
@@ -188,8 +192,8 @@ class LineMeter:
         self._watch_starts(starts, runs, until_ms)
         open_windows = self._accounts(self._cuts(until_ms), resolved, starts)
         windows = self._shown.recent + open_windows
-        here = self.configuration.calendar.segments(now_ms, now_ms + 1)[0]
-        shift = self._shift_bounds(now_ms) if here.shift else (now_ms, now_ms, 0)
+        here = next(s for s in self._segments_around(now_ms) if s.start_ms <= now_ms < s.end_ms)
+        shift = self._shift_bounds(now_ms, here.shift) if here.shift else (now_ms, now_ms, 0)
         ribbon = [*self._shown.ribbon, *((max(s, self._closed_ms), c) for s, e, c in runs if e > self._closed_ms)]
         stops = [*self._shown.stops, *(s for s in seen_stops if s.end_ms > self._closed_ms)]
         return Live(
@@ -261,6 +265,12 @@ class LineMeter:
         return products[0].name if len(products) == 1 else ""
 
     @property
+    def _next_edge_ms(self) -> int:
+        """Before this no window can end, unless the product changes."""
+        cell_ms = _cell_ms(self.configuration)
+        return self._closed_ms - self._closed_ms % cell_ms + cell_ms
+
+    @property
     def _stale_ms(self) -> int:
         """When the last news is too old, if none comes."""
         news = self.last_sample_ms
@@ -314,14 +324,19 @@ class LineMeter:
             self._changes,
         )
 
-    def _shift_bounds(self, now_ms: int) -> tuple[int, int, int]:
+    def _shift_bounds(self, now_ms: int, name: str) -> tuple[int, int, int]:
         """(start_ms, end_ms, scheduled ms) of the shift at `now_ms`."""
-        day = 86_400_000
-        calendar = self.configuration.calendar
-        name = calendar.segments(now_ms, now_ms + 1)[0].shift
-        parts = [s for s in calendar.segments(now_ms - day, now_ms + day) if s.shift == name]
+        parts = [s for s in self._segments_around(now_ms) if s.shift == name]
         scheduled = sum(s.end_ms - s.start_ms for s in parts if s.kind == 0)
         return parts[0].start_ms, parts[-1].end_ms, scheduled
+
+    def _segments_around(self, now_ms: int) -> list[Segment]:
+        """The calendar from a day before the hour of `now_ms` to a day after it; kept: it is asked for each second."""
+        hour_ms = now_ms - now_ms % _HOUR_MS
+        if self._around[0] != hour_ms:
+            segments = self.configuration.calendar.segments(hour_ms - _DAY_MS, hour_ms + _HOUR_MS + _DAY_MS)
+            self._around = (hour_ms, segments)
+        return self._around[1]
 
 
 def _limits(configuration: LineConfiguration) -> k.I64:
@@ -346,9 +361,8 @@ def _limits(configuration: LineConfiguration) -> k.I64:
 
 
 def lanes(configuration: LineConfiguration) -> k.I64:
-    """`counters` of the kernel. Every cut of a window lies on a grid of `cell`: shifts begin on whole minutes, and no
-    zone has been off UTC by less since 1972."""
-    cell = gcd(configuration.window_ms, _MINUTE_MS)
+    """`counters` of the kernel."""
+    cell = _cell_ms(configuration)
     roles = {counter.role for counter in configuration.counters}
     out = np.zeros((len(configuration.counters), 5), np.int64)
     for i, (counter, column) in enumerate(zip(configuration.counters, configuration.counter_columns, strict=True)):
@@ -357,3 +371,9 @@ def lanes(configuration: LineConfiguration) -> k.I64:
         cell_ms = 0 if configuration.definition.startup_ms and apart else cell
         out[i] = (column, counter.role, counter.modulus, counter.encoding is Encoding.BCD, cell_ms)
     return out
+
+
+def _cell_ms(configuration: LineConfiguration) -> int:
+    """The grid on which every window is cut that no product's change cuts: shifts begin on whole minutes, and no zone
+    has been off UTC by less since 1972."""
+    return gcd(configuration.window_ms, _MINUTE_MS)
