@@ -42,13 +42,18 @@ class Room:
 def narrow(samples: Samples) -> Callable[[Sums], None]:
     """The task over narrow columns; the returned call fills the sums."""
     made, room = tables(), Room(len(samples))
-    counts = np.stack([samples.total, samples.reject])
-    chunks = [slice(at, at + CHUNK) for at in range(0, len(samples), CHUNK)]
-    counted = [np.ascontiguousarray(counts[:, chunk]) for chunk in chunks]
+    chunks = [slice(at, min(at + CHUNK, len(samples))) for at in range(0, len(samples), CHUNK)]
+    # One large array each, cut up: large pages, as whatever reads a file of raw data would have.
+    counts, after = np.empty(2 * len(samples), np.uint16), np.empty(len(samples), np.uint32)
     time_ms = samples.time_ms
-    bases = [int(time_ms[chunk][0]) for chunk in chunks]
-    after = [(time_ms[chunk] - base).astype(np.uint32) for chunk, base in zip(chunks, bases, strict=True)]
-    ends = [int(time_ms[chunk][-1]) for chunk in chunks]
+    counted, bases, ends = [], [], []
+    for chunk in chunks:
+        part = counts[2 * chunk.start : 2 * chunk.stop].reshape(2, -1)
+        part[0], part[1] = samples.total[chunk], samples.reject[chunk]
+        counted.append(part)
+        bases.append(int(time_ms[chunk.start]))
+        ends.append(int(time_ms[chunk.stop - 1]))
+        after[chunk] = time_ms[chunk] - bases[-1]
     del time_ms
     image = np.zeros(COLUMNS, np.int64)
     image[[SignalRole.PRODUCT, SignalRole.ORDER]] = 1
@@ -57,12 +62,12 @@ def narrow(samples: Samples) -> Callable[[Sums], None]:
         carry, held = made.carry(), np.zeros(2, np.int64)
         held[1] = bases[0]
         cleared = 0
-        for chunk, base, times, part, now in zip(chunks, bases, after, counted, ends, strict=True):
+        for chunk, base, part, now in zip(chunks, bases, counted, ends, strict=True):
             window = (now - 1 - first_window_ms()) // WINDOW_MS + 1
             sums[cleared:window] = 0  # where it is written next, and not the whole year before
             cleared = window
             runs, deltas, _ = columns.scan_columns(
-                base, times, samples.state[chunk], part, image, VALID, int(SignalRole.STATE),
+                base, after[chunk], samples.state[chunk], part, image, VALID, int(SignalRole.STATE),
                 *made.all, carry, room.runs, room.deltas, room.events, *room.scratch,
             )  # fmt: skip
             account.add_windows(
