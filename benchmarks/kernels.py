@@ -15,7 +15,7 @@ from benchmarks.samples import COLUMNS, START_MS, VALID, WINDOW_MS, Samples, tab
 from protocols.measurement.kernels import account, columns, jit, scan, tiles
 from protocols.plc.roles import SignalRole
 
-CHUNK: Final = 262_144
+CHUNK: Final = 1_048_576
 Sums = NDArray[np.int32]
 
 

@@ -104,7 +104,9 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "agent", *words], cwd=folder, stdin=slave, stdout=slave, stderr=slave,
+            # Whoever runs the tests in the background has Ctrl-C ignored, and children inherit that.
+            ["env", "--default-signal=INT", sys.executable, "-m", "agent", *words],
+            cwd=folder, stdin=slave, stdout=slave, stderr=slave,
             env=environment, start_new_session=True,
         )  # fmt: skip
         os.close(slave)
