@@ -6,6 +6,7 @@ of the machine meets all alike; medians are taken; sums are compared before a ti
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import subprocess
 import sys
@@ -170,21 +171,27 @@ def roofline(sizes: Sizes) -> list[Figure]:
     before = kernels.narrow(made)
     require_alike(made, {"one line": before, "the same line": one})
 
-    def both() -> None:
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda call: call(), (partial(one, sums), partial(two, other_sums))))
+    def at_once(*calls: Callable[[], object]) -> None:
+        with ThreadPoolExecutor(len(calls)) as pool:
+            list(pool.map(lambda call: call(), calls))
 
-    def after_each_other() -> None:
-        one(sums)
-        two(other_sums)
+    def in_turn(*calls: Callable[[], object]) -> None:
+        for call in calls:
+            call()
+
+    lines = partial(one, sums), partial(two, other_sums)
+    # What two cores of this machine give at all: next to nothing is read, and no lock is held.
+    hashing = partial(hashlib.sha256, bytes(max(1, sizes.rows // 2)))
 
     found = medians(
         {
             "read": lambda: add_words(words),
             "kernel": partial(one, sums),
             "calm": partial(quiet, calm_sums),
-            "both": both,
-            "after each other": after_each_other,
+            "both": partial(at_once, *lines),
+            "after each other": partial(in_turn, *lines),
+            "both hashes": partial(at_once, hashing, hashing),
+            "hashes after each other": partial(in_turn, hashing, hashing),
         },
         sizes.rounds,
     )
@@ -198,6 +205,7 @@ def roofline(sizes: Sizes) -> list[Figure]:
         Figure(f"share of the read roofline at the columns' own {width} bytes", rate * width / read, ""),
         Figure(f"share of the read roofline at {DESIGN_BYTES} bytes", rate * DESIGN_BYTES / read, "", 0.6),
         Figure("two lines on two cores over one after the other", found["after each other"] / found["both"], "x", 1.8),
+        Figure("the same for SHA-256 alone", found["hashes after each other"] / found["both hashes"], "x"),
     ]
 
 
