@@ -24,7 +24,7 @@ from protocols.plc.sample import SampleBlock
 U64 = NDArray[np.uint64]
 Counts: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
 
-TILE: Final = 512
+TILE: Final = 1024
 _EACH_BYTE: Final = np.uint64(0x0101010101010101)
 _PRODUCING: Final = 1
 _R_STATE: Final = int(SignalRole.STATE)
@@ -165,13 +165,21 @@ def pass_by(
         while i < end and int(np.int64(after_ms[i])) <= until:
             i += 1
         guess = i - begin
+        at_ms = base_ms + int(np.int64(after_ms[i - 1]))
         for c in range(lanes):
             row = counts[c]
             pieces = int(row[i - 1]) - int(row[begin - 1])
-            if pieces != 0:
-                base = k.CARRY + k.LANE * c
-                at_ms = base_ms + int(np.int64(after_ms[i - 1]))
-                delta_rows = book(counters[c, k.ROLE], base_ms + until, base, at_ms, pieces, carry, deltas, delta_rows)
+            role = counters[c, k.ROLE]
+            if begin == first or i == end:  # a delta row may have been begun before, or may go on after
+                if pieces != 0:
+                    base = k.CARRY + k.LANE * c
+                    delta_rows = book(role, base_ms + until, base, at_ms, pieces, carry, deltas, delta_rows)
+            else:
+                deltas[delta_rows, 0] = at_ms
+                deltas[delta_rows, 1] = role
+                deltas[delta_rows, 2] = pieces
+                deltas[delta_rows, 3] = 0
+                delta_rows += 1 if pieces != 0 else 0
     end_ms = base_ms + int(np.int64(after_ms[end - 1]))
     for c in range(lanes):
         base = k.CARRY + k.LANE * c
