@@ -118,7 +118,7 @@ def streams(draw: st.DrawFn, *, narrow: bool) -> SampleBlock:
         elif not narrow and event == 5:
             mask ^= 1 << draw(st.sampled_from(columns_))
         jitter, pace, length = draw(st.integers(0, 40)), draw(st.integers(1, 5)), draw(st.integers(1, 80))
-        length = draw(st.sampled_from((length, length, 700)))
+        length = draw(st.sampled_from((length, length, columns.TILE + 200)))
         for i in range(length):
             now += 1_000 + (i * 7_919 % (2 * jitter + 1)) - jitter
             image[SignalRole.TOTAL] = (image[SignalRole.TOTAL] + (i % pace == 0)) % 65_536
