@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,6 +17,7 @@ from agent.sources.opcua import OpcuaReader
 from agent.trust import TrustStore
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
+from tests.support.line_input import LineRecorder
 
 STATE, TOTAL, PRODUCT = SignalRole.STATE, SignalRole.TOTAL, SignalRole.PRODUCT
 URI = "urn:linetally:simulator"
@@ -92,41 +91,16 @@ class Plc:
         await self._server.write_attribute_value(self.nodes[name].nodeid, data)
 
 
-class Recorder:
-    """A line's input that keeps what it is given."""
+class Recorder(LineRecorder):
+    """A line's input that also wakes for each value, and looks again by itself: what is waited for may be the peer's."""
 
     def __init__(self) -> None:
-        self.log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "test"})
-        self.values: list[tuple[int, int | None, int | None]] = []
-        self.events: list[str] = []
-        self.alive_count = 0
+        super().__init__()
         self.reader: OpcuaReader
-        self._changed = asyncio.Event()
-
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-    def begin(self) -> None:
-        pass
 
     def put(self, column: int, value: int | None, source_ms: int | None) -> None:
-        self.values.append((column, value, source_ms))
+        super().put(column, value, source_ms)
         self._changed.set()
-
-    def alive(self, age_ms: float = 0.0) -> None:
-        self.alive_count += 1
-        self._changed.set()
-
-    def lost(self, words: str) -> None:
-        self.events.append(f"lost: {words}")
-        self._changed.set()
-
-    def connected(self, words: str) -> None:
-        self.events.append(words)
-        self._changed.set()
-
-    def newest(self, role: SignalRole) -> int | None:
-        return next((value for found, value, _ in reversed(self.values) if found == role), None)
 
     async def until(self, condition: Callable[[], bool], timeout_s: float = 12.0) -> None:
         async with asyncio.timeout(timeout_s):
