@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.measurement.kernels import scan as k
-from protocols.measurement.kernels.jit import kernel, part
+from protocols.measurement.kernels.jit import fetch, kernel, part
 from protocols.measurement.kernels.scan import I64, U8, U32, scan
 from protocols.measurement.kernels.tiles import BUSY_ROWS, book, close_rows, may_be_quiet, step_limit
 from protocols.plc.roles import SignalRole
@@ -25,6 +25,9 @@ U64 = NDArray[np.uint64]
 Counts: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
 
 TILE: Final = 1024
+_AHEAD: Final = TILE
+"""How many rows before its use memory is asked for: by then the tile in between has been worked on."""
+_LINE: Final = 64  # bytes that memory gives at once, on every CPU that linetally is made for
 _EACH_BYTE: Final = np.uint64(0x0101010101010101)
 _PRODUCING: Final = 1
 _R_STATE: Final = int(SignalRole.STATE)
@@ -132,11 +135,23 @@ def is_sound(first: int, end: int, after_ms: U32, counts: Counts, lanes: int, li
 
 
 @part
+def fetch_rows(first: int, after_ms: U32, state: U8, counts: Counts) -> None:
+    """Asks for the `_LINE` rows from `first` on."""
+    fetch(state, first)
+    for c in range(counts.shape[0]):
+        for line in range(counts.itemsize):
+            fetch(counts[c], first + line * _LINE // counts.itemsize)
+    for line in range(4):
+        fetch(after_ms, first + line * _LINE // 4)
+
+
+@part
 def pass_by(
     first: int,
     end: int,
     base_ms: int,
     after_ms: U32,
+    state: U8,
     counts: Counts,
     counters: I64,
     carry: I64,
@@ -150,7 +165,11 @@ def pass_by(
     # An unsigned number that meets a signed one becomes a float in numba: hence int64 everywhere.
     until = int(np.int64(after_ms[first - 1])) - 2 * cell_ms  # the end of a cell, after `base_ms`
     guess = 0
+    fetched = first // _LINE * _LINE
     while i < end:
+        while fetched < i:
+            fetch_rows(fetched + _AHEAD, after_ms, state, counts)
+            fetched += _LINE
         begin = i
         until += cell_ms
         after = int(np.int64(after_ms[i]))
@@ -340,7 +359,7 @@ def scan_columns(
                 end = held_until(state, words, first, sound, state[first - 1])
                 as_read = end == sound
             if end > first:
-                delta_rows = pass_by(first, end, base_ms, after_ms, counts, counters, carry, deltas, delta_rows)
+                delta_rows = pass_by(first, end, base_ms, after_ms, state, counts, counters, carry, deltas, delta_rows)
                 first = end
                 busy = 1
     close_rows(counters, carry)

@@ -7,10 +7,12 @@ memory or raises is refused. Imported only when a kernel has no machine code yet
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from protocols.measurement.kernels.jit import fetch
 from protocols.measurement.kernels.machine_code import ARRAY_DATA, ARRAY_DIMENSIONS, Spec, Unusable, target_machine
 
 if TYPE_CHECKING:
@@ -99,6 +101,32 @@ def _intrinsics() -> tuple[Any, Any]:
         return pointer
 
     return load, pointer_to
+
+
+@cache
+def teach_fetch() -> None:
+    """Tells numba what `jit.fetch` is: one prefetch instruction, which never fails and waits for nothing."""
+    ir: Any = importlib.import_module("llvmlite.ir")
+
+    numba: Any = importlib.import_module("numba")
+
+    @numba.extending.intrinsic  # type: ignore[untyped-decorator]
+    def prefetch(_context: Any, array: Any, _row: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            word, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+            name, kind = "llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+            instruction = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+            at = builder.bitcast(builder.gep(data, [args[1]]), byte)
+            builder.call(instruction, [at, word(0), word(3), word(1)])  # to be read, kept near, no code
+            return context.get_dummy_value()
+
+        return numba.types.void(array, numba.types.intp), code
+
+    def compiled(array: Any, row: Any) -> Any:  # noqa: ARG001 - numba asks for the names
+        return lambda array, row: prefetch(array, row)
+
+    numba.extending.overload(fetch, strict=False)(compiled)  # strict: a lambda has no annotations
 
 
 def _result_count(kernel: Kernel, spec: Spec) -> int:

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.measurement.kernels import machine_code
 
@@ -112,8 +113,10 @@ class Kernel:
     def dispatcher(self) -> Any:
         """numba's form of this kernel, for compiling; imports numba."""
         if self._dispatcher is None:
-            numba: Any = importlib.import_module("numba")
+            from protocols.measurement.kernels.compiler import teach_fetch
 
+            numba: Any = importlib.import_module("numba")
+            teach_fetch()
             self._dispatcher = numba.njit(
                 nogil=True,
                 error_model="numpy",
@@ -138,3 +141,8 @@ def part(function: F) -> F:
     """A kernel that other kernels call for a row or a tile: becomes a part of their code. A call of its own would cost
     more than most of them do, since each array goes over as seven words."""
     return cast(F, Kernel(function, inside=True))
+
+
+def fetch(array: NDArray[Any], row: int) -> None:
+    """Asks the processor to bring `array[row]`, of one dimension, near: memory is read while the kernel works on what
+    came before. A row past the end is no error. Uncompiled it does nothing."""
