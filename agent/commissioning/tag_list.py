@@ -6,10 +6,12 @@ a formula is written with an apostrophe before it, and read without.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib
 import io
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -30,7 +32,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _MOST_ROWS: Final = 10_000
 _MOST_BYTES: Final = 10_000_000
 _ANY_DEVICE: Final = ModbusSource(ModbusLink(), 1, 1000, 1000)  # the whole file is checked again when it is written
-_XLSX_MEND: Final = "pip install openpyxl; or save the sheet as CSV (UTF-8) and give that"
+_XLSX_MEND: Final = 'install the extra xlsx (pip install "linetally[agent,xlsx]"), or save the sheet as CSV (UTF-8)'
 
 
 def columns(protocol: str) -> tuple[str, ...]:
@@ -151,7 +153,7 @@ def write_csv(rows: Iterable[Mapping[str, str]], protocol: str) -> str:
 
 
 def write_xlsx(rows: Iterable[Mapping[str, str]], protocol: str, path: Path) -> None:
-    """Every cell a text, so that nothing is run or rounded. Raises ConfigurationError without openpyxl."""
+    """Every cell a text, so that nothing is run or rounded. Raises ConfigurationError without the extra `xlsx`."""
     book = _openpyxl(path).Workbook(write_only=True)
     sheet = book.create_sheet("tags")
     names = columns(protocol)
@@ -199,9 +201,11 @@ def _xlsx_grid(path: Path) -> list[tuple[int, list[str]]]:
     try:
         # As values: what a formula came to, never the formula.
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        rows = book.worksheets[0].iter_rows(values_only=True, max_row=_MOST_ROWS + 2, max_col=64)
-        return [(number, ["" if cell is None else str(cell) for cell in row]) for number, row in enumerate(rows, 1)]
-    except (ValueError, KeyError, IndexError, importlib.import_module("zipfile").BadZipFile) as error:
+        with contextlib.closing(book):
+            rows = book.worksheets[0].iter_rows(values_only=True, max_row=_MOST_ROWS + 2, max_col=64)
+            return [(number, ["" if cell is None else str(cell) for cell in row]) for number, row in enumerate(rows, 1)]
+    except (zipfile.BadZipFile, SyntaxError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        # SyntaxError is what XML that is none raises; the rest comes of parts that are not what they say.
         mend = "save it as CSV (UTF-8), and give that"
         raise ConfigurationError("is no XLSX workbook that can be read", file=str(path), mend=mend) from error
 

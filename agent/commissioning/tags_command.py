@@ -14,7 +14,7 @@ from typing import Any
 from protocols.errors import ConfigurationError
 
 _DESCRIPTION = """\
-Tag lists as CSV (or XLSX, with openpyxl installed): a row for each tag, columns as the keys of [line.tags].
+Tag lists as CSV or XLSX (which needs the extra xlsx): a row for each tag, columns as the keys of [line.tags].
 
 examples:
   linetally-agent tags export --config agent.toml --line filling --output tags.csv

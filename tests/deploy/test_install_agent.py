@@ -47,17 +47,20 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, str], metadata
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """A small linetally, and one package that it needs."""
+    """A small linetally, and a package of each extra that a gateway gets."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     files = {
         "agent/__init__.py": "",
-        "agent/__main__.py": "import apsw\n\n\ndef main():\n    print('linetally-agent')\n\n\nmain()\n",
+        "agent/__main__.py": "import apsw, openpyxl\n\n\ndef main():\n    print('linetally-agent')\n\n\nmain()\n",
         f"linetally-{version}.dist-info/entry_points.txt": "[console_scripts]\nlinetally-agent = agent.__main__:main\n",
     }
-    wheel(folder, "linetally", version, files, 'Provides-Extra: agent\nRequires-Dist: apsw ; extra == "agent"\n')
+    needs = (("agent", "apsw"), ("xlsx", "openpyxl"))
+    metadata = [f'Provides-Extra: {extra}\nRequires-Dist: {name} ; extra == "{extra}"\n' for extra, name in needs]
+    wheel(folder, "linetally", version, files, "".join(metadata))
     wheel(folder, "apsw", "3.51.3", {"apsw.py": ""})
+    wheel(folder, "openpyxl", "3.1.5", {"openpyxl.py": ""})
     return folder
 
 
@@ -140,7 +143,8 @@ def test_the_gateways_lock_is_a_part_of_the_lock() -> None:
     gateway = blocks("requirements-agent.lock")
     assert gateway < blocks("requirements.lock")
     names = {re.split("[=]", block, maxsplit=1)[0].lower() for block in gateway}
-    agent = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["agent"]
-    wanted = {re.split(r"[\[><=]", each, maxsplit=1)[0].lower() for each in agent} - {"linetally"}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    needed = (*extras["agent"], *extras["xlsx"])
+    wanted = {re.split(r"[\[><=]", each, maxsplit=1)[0].lower() for each in needed} - {"linetally"}
     assert wanted <= names
     assert not names & {"fastapi", "sqlalchemy", "pandas", "pydantic", "uvicorn"}

@@ -6,9 +6,11 @@ import csv
 import importlib
 import io
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 
 from agent.__main__ import main
@@ -95,6 +97,47 @@ def test_a_mistake_is_said_with_its_row(
     assert config.read_text() == before
 
 
+def test_a_workbook_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `tags export` writes it, then as a spreadsheet would: numbers as numbers, an empty row, a formula's value."""
+    config = factory.write(tmp_path, factory.modbus())
+    before = load(config).lines[0].tags
+    path = tmp_path / "tags.xlsx"
+    assert main(["tags", "export", "--config", str(config), "--output", str(path)]) == 0
+    assert main(["tags", "import", str(path), "--config", str(config)]) == 0
+    assert load(config).lines[0].tags == before
+    book = openpyxl.Workbook()
+    for row in (["Role", "Register", "bcd", "Type"], [], ["total", 40.0, True, None], ["state", 7, None, "=1+1"]):
+        book.active.append(row)
+    book.save(path)
+    capsys.readouterr()
+    assert main(["tags", "import", str(path), "--config", str(config), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert shown == "total = { register = 40, bcd = true }\nstate = { register = 7 }\n"
+    book.active["B4"] = "seven"
+    book.save(path)
+    assert main(["tags", "import", str(path), "--config", str(config)]) == 2
+    assert 'row 4: register: "seven"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("harm", ["text", "cut", "sheet"])
+def test_what_is_no_workbook_is_said(harm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = factory.write(tmp_path, factory.modbus())
+    path = tmp_path / "tags.xlsx"
+    assert main(["tags", "export", "--config", str(config), "--output", str(path)]) == 0
+    if harm == "text":
+        path.write_text("role,register\n")
+    elif harm == "cut":
+        path.write_bytes(path.read_bytes()[:500])
+    else:
+        with zipfile.ZipFile(path) as old:
+            parts = {name: old.read(name) for name in old.namelist()}
+        with zipfile.ZipFile(path, "w") as new:
+            for name, data in parts.items():
+                new.writestr(name, data[: len(data) // 2] if name.startswith("xl/worksheets/") else data)
+    assert main(["tags", "import", str(path), "--config", str(config)]) == 2
+    assert "no XLSX workbook that can be read" in capsys.readouterr().err
+
+
 def test_xlsx_without_its_library_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,4 +153,6 @@ def test_xlsx_without_its_library_says_what_to_do(
     path = tmp_path / "tags.xlsx"
     path.write_bytes(b"PK")
     assert main(["tags", "import", str(path), "--config", str(config)]) == 2
-    assert "save the sheet as CSV" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "save the sheet as CSV" in shown and "linetally[agent,xlsx]" in shown
+    assert main(["tags", "export", "--config", str(config), "--output", str(path)]) == 2
