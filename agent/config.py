@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from agent.config_line import LineSettings, ReplaySource, read_line
 from agent.toml_table import Table, read_toml
+from protocols.wire.sparkplug import is_group
 
 MINUTE_MS: Final = 60_000
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -121,7 +122,7 @@ def load(path: Path) -> AgentConfiguration:
 
     live = root.table("live")
     sparkplug_group = live.text("sparkplug_group", "")
-    if set(sparkplug_group) & set("+#/") or len(sparkplug_group) > 64:
+    if sparkplug_group and not is_group(sparkplug_group):
         mend = "up to 64 characters without + # /"
         raise live.wrong("sparkplug_group", f'"{sparkplug_group}" cannot be in a topic', mend)
     live.done()

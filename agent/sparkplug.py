@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from agent.line import Line
-from agent.sparkplug_wire import DataType, Metric, NotSparkplug, encode_payload, true_commands
+from protocols.errors import Malformed
 from protocols.measurement.figure import Figure
 from protocols.measurement.ratios import availability, effectiveness, oee, quality, throughput_per_hour
+from protocols.wire import sparkplug as names
+from protocols.wire.sparkplug import BD_SEQ, REBIRTH, SEQUENCE_NUMBERS, WAITING, Kind, Topic
+from protocols.wire.sparkplug_payload import DataType, Metric, decode_payload, encode_payload
 
-NAMESPACE: Final = "spBv1.0"
-REBIRTH: Final = "Node Control/Rebirth"
-BD_SEQ: Final = "bdSeq"
-WAITING: Final = "Records waiting"
 _FIGURES: Final[tuple[tuple[str, Figure], ...]] = (
-    ("OEE", oee), ("Availability", availability), ("Effectiveness", effectiveness), ("Quality", quality),
+    (names.OEE, oee), (names.AVAILABILITY, availability), (names.EFFECTIVENESS, effectiveness),
+    (names.QUALITY, quality),
 )  # fmt: skip
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "sparkplug"})
 
@@ -40,7 +40,7 @@ class Sparkplug:
         self._group = group
         self._node = gateway_id
         self._now_ms = now_ms
-        self._bd_seq = 255
+        self._bd_seq = SEQUENCE_NUMBERS - 1
         self._seq = 0
         self._out: Out | None = None
         self._must_be_born = False
@@ -49,11 +49,11 @@ class Sparkplug:
 
     @property
     def command_topic(self) -> str:
-        return self._topic("NCMD")
+        return str(Topic(self._group, Kind.NCMD, self._node))
 
     def next_will(self) -> tuple[str, bytes]:
         """The death certificate for the connection that is made next: its topic and payload, for QoS 1."""
-        self._bd_seq = (self._bd_seq + 1) % 256
+        self._bd_seq = (self._bd_seq + 1) % SEQUENCE_NUMBERS
         return self._death()
 
     def connected(self, out: Out) -> None:
@@ -74,11 +74,11 @@ class Sparkplug:
     def take(self, payload: bytes) -> None:
         """A command of a host; all but the rebirth is left alone."""
         try:
-            commands = true_commands(payload)
-        except NotSparkplug as error:
+            commands = decode_payload(payload).metrics
+        except Malformed as error:
             _log.debug("a command cannot be read: %s", error)
             return
-        if REBIRTH in commands:
+        if any(metric.name == REBIRTH and metric.value is True for metric in commands):
             self._must_be_born = True
 
     def send(self, lines: Sequence[Line], waiting: int) -> None:
@@ -88,19 +88,19 @@ class Sparkplug:
         if self._must_be_born:
             self._be_born(waiting)
         elif waiting != self._waiting:
-            self._say("NDATA", [Metric(WAITING, DataType.INT64, waiting)])
+            self._say(Kind.NDATA, [Metric(WAITING, DataType.INT64, waiting)])
         self._waiting = waiting
         reading = {line.settings.line_id: line for line in lines if line.reading}
         for line_id in [known for known in self._devices if known not in reading]:
             del self._devices[line_id]
-            self._say("DDEATH", [], line_id)
+            self._say(Kind.DDEATH, [], line_id)
         for line_id, line in reading.items():
             metrics = {metric.name: metric for metric in line_metrics(line, self._now_ms())}
             before = self._devices.get(line_id)
             if before is None:
-                self._say("DBIRTH", metrics.values(), line_id)
+                self._say(Kind.DBIRTH, metrics.values(), line_id)
             elif changed := [metric for name, metric in metrics.items() if metric != before[name]]:
-                self._say("DDATA", changed, line_id)
+                self._say(Kind.DDATA, changed, line_id)
             self._devices[line_id] = metrics
 
     def _be_born(self, waiting: int) -> None:
@@ -108,7 +108,7 @@ class Sparkplug:
         self._devices.clear()  # each is born again, at once
         self._seq = 0
         self._say(
-            "NBIRTH",
+            Kind.NBIRTH,
             [
                 Metric(BD_SEQ, DataType.INT64, self._bd_seq),
                 Metric(REBIRTH, DataType.BOOLEAN, False),
@@ -118,15 +118,13 @@ class Sparkplug:
 
     def _death(self) -> tuple[str, bytes]:
         metric = Metric(BD_SEQ, DataType.INT64, self._bd_seq)
-        return self._topic("NDEATH"), encode_payload(self._now_ms(), [metric], None)
+        return str(Topic(self._group, Kind.NDEATH, self._node)), encode_payload(self._now_ms(), [metric], None)
 
-    def _say(self, kind: str, metrics: Iterable[Metric], device: str = "") -> None:
+    def _say(self, kind: Kind, metrics: Iterable[Metric], device: str = "") -> None:
         assert self._out is not None
-        self._out.publish(self._topic(kind, device), encode_payload(self._now_ms(), metrics, self._seq), 0)
-        self._seq = (self._seq + 1) % 256
-
-    def _topic(self, kind: str, device: str = "") -> str:
-        return "/".join(filter(None, (NAMESPACE, self._group, kind, self._node, device)))
+        topic = str(Topic(self._group, kind, self._node, device))
+        self._out.publish(topic, encode_payload(self._now_ms(), metrics, self._seq), 0)
+        self._seq = (self._seq + 1) % SEQUENCE_NUMBERS
 
 
 def line_metrics(line: Line, now_ms: int) -> list[Metric]:
@@ -134,14 +132,17 @@ def line_metrics(line: Line, now_ms: int) -> list[Metric]:
     live = line.meter.live(now_ms)
     account = live.shift_account
     definition = line.settings.configuration.definition
-    texts = {"State": live.state.name, "Category": live.category.name, "Product": live.product, "Shift": live.shift}
-    counts = {"Total": account.total_count, "Good": account.good_count, "Reject": account.reject_count}
+    texts = {
+        names.STATE: live.state.name, names.CATEGORY: live.category.name, names.PRODUCT: live.product,
+        names.SHIFT: live.shift,
+    }  # fmt: skip
+    counts = {names.TOTAL: account.total_count, names.GOOD: account.good_count, names.REJECT: account.reject_count}
     rate = throughput_per_hour(live.recent_account)
     return [
         *(Metric(name, DataType.STRING, text) for name, text in texts.items()),
-        *(Metric(f"Shift/{name}", DataType.INT64, count) for name, count in counts.items()),
-        *(Metric(f"Shift/{name}", DataType.DOUBLE, _float(figure(account, definition))) for name, figure in _FIGURES),
-        Metric("Pieces per hour", DataType.DOUBLE, None if rate is None else round(float(rate), 1)),
+        *(Metric(name, DataType.INT64, count) for name, count in counts.items()),
+        *(Metric(name, DataType.DOUBLE, _float(figure(account, definition))) for name, figure in _FIGURES),
+        Metric(names.RATE, DataType.DOUBLE, None if rate is None else round(float(rate), 1)),
     ]
 
 
