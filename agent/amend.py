@@ -7,20 +7,16 @@ queued, and it is signed with the old value and the new one; nothing is overwrit
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from protocols.errors import Refused
 
 if TYPE_CHECKING:
-    from agent.config import AgentConfiguration
     from agent.spool import Spool
     from protocols.measurement.configuration import LineConfiguration
-    from protocols.measurement.revisions import Amendment, Stated
+    from protocols.measurement.revisions import Amendment
 
 _DESCRIPTION = """\
 Corrects what was signed already, by a further signed record: the old value, the new one, who and why. Both stay.
@@ -98,40 +94,34 @@ def _said_by(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from agent import amendments
+    from agent.amend_input import line_of, queue
+    from agent.amend_words import change_words
     from agent.config import load
     from agent.spool import Spool
 
     configuration = load(options.config)
+    line = line_of((each.configuration for each in configuration.lines), options.line)
     with Spool.open_beside(configuration.state_folder) as spool:
-        amendment: Amendment = options.make(options, _line(configuration, options.line), spool)
-        body = amendments.to_bytes(amendment)
-        if not amendments.must_wait(spool, amendment) and (words := amendments.refusal(spool, amendment)):
-            raise Refused("no-effect", f"{words}. {_KEPT}")
-        for words in _change_words(amendment):
-            print(words)
-        number = spool.queue_amendment(body, time.time_ns() // 1_000_000)
+        amendment: Amendment = options.make(options, line, spool)
+        number = queue(spool, amendment)
+    for words in change_words(amendment):
+        print(words)
     print(f"amendment {number} is queued: a running agent signs it now, a stopped one when it starts")
     return 0
 
 
-_KEPT = "This gateway knows what it signed in its newest records; older ones can no longer be amended here"
-
-
 def _reason(options: argparse.Namespace, line: LineConfiguration, spool: Spool) -> Amendment:
-    from agent import amendments
+    from agent.amend_input import Said, reason_amendment
     from agent.stops import find_stop
-    from protocols.measurement.revisions import Amendment, AmendmentKind, ReasonChange
 
     stop = find_stop(spool, options.line, options.stop, _zone(line))
-    found = amendments.standing(spool, options.line, stop.start_ms, stop.start_ms + 1)
-    stands = found.revisions.reason(found.key_id, stop.start_ms) or stop.measured_reason
-    change = ReasonChange(stop.start_ms, stands if options.old is None else options.old, options.reason)
-    return Amendment(options.line, AmendmentKind.REASON, change, options.who, options.why)
+    said = Said(options.who, options.why)
+    return reason_amendment(spool, options.line, stop, options.reason, said, options.old)
 
 
 def _window(options: argparse.Namespace, line: LineConfiguration, spool: Spool) -> Amendment:
     from agent import amendments
+    from agent.amend_input import KEPT
     from agent.restate import restated_window
     from agent.stops import time_ms
     from protocols.measurement.revisions import Amendment, AmendmentKind
@@ -144,62 +134,33 @@ def _window(options: argparse.Namespace, line: LineConfiguration, spool: Spool) 
         except ValueError:
             raise Refused("bad-value", f"--set {text}: write NAME=INTEGER, e.g. good_count=48") from None
     at_ms = time_ms("--window", options.window, _zone(line))
-    stated = amendments.standing(spool, options.line, at_ms, at_ms + 1).stated
+    stated = amendments.standing(spool, options.line, at_ms, at_ms + 1, waiting=True).stated
     if not stated:
-        raise Refused("unknown-window", f"this gateway has no signed window of {options.line} at that time. {_KEPT}")
+        raise Refused("unknown-window", f"this gateway has no signed window of {options.line} at that time. {KEPT}")
     change = restated_window(stated[0], given, line.ideal_cycle_ns.get(stated[0].window.product))
     return Amendment(options.line, AmendmentKind.WINDOW, (change,), options.who, options.why)
 
 
 def _reject(options: argparse.Namespace, line: LineConfiguration, spool: Spool) -> Amendment:
+    from agent.amend_input import Said, reject_amendment
     from agent.stops import time_ms
-    from protocols.measurement.lots import late_rejects
-    from protocols.measurement.revisions import Amendment, AmendmentKind
 
     if (options.counted_from is None) != (options.counted_to is None):
         raise Refused("not-whole", "--counted-from and --counted-to are needed both, or neither")
-    if not options.count:
-        raise Refused("nothing", "--count 0 changes nothing")
     zone = _zone(line)
-    span = (time_ms("--from", options.start, zone), time_ms("--to", options.end, zone))
-    made = [s for s in _windows(spool, options.line, *span) if options.product in (None, s.window.product)]
-    counted: Sequence[Stated] = ()
+    lot = (time_ms("--from", options.start, zone), time_ms("--to", options.end, zone))
+    counted = None
     if options.counted_from is not None:
-        ends = (("--counted-from", options.counted_from), ("--counted-to", options.counted_to))
-        counted = _windows(spool, options.line, *(time_ms(name, text, zone) for name, text in ends))
-    changes = late_rejects(made, options.count, counted)
-    if not changes:
-        raise Refused("nothing", "the lot and the windows of the count are the same: nothing changes")
-    return Amendment(options.line, AmendmentKind.REJECT, changes, options.who, options.why)
-
-
-def _windows(spool: Spool, line_id: str, from_ms: int, to_ms: int) -> list[Stated]:
-    """The signed windows that begin in [from_ms, to_ms). Raises Refused where there is none."""
-    from agent import amendments
-
-    stated = [s for s in amendments.standing(spool, line_id, from_ms, to_ms).stated if s.window.start_ms >= from_ms]
-    if not stated:
-        raise Refused("unknown-window", f"this gateway has no signed window of {line_id} that begins then. {_KEPT}")
-    return stated
-
-
-def _change_words(amendment: Amendment) -> list[str]:
-    from protocols.measurement.account import ACCOUNT_FIELDS
-    from protocols.measurement.revisions import ReasonChange
-
-    if isinstance(amendment.change, ReasonChange):
-        change = amendment.change
-        return [f'{amendment.line_id}, stop at {_utc(change.stop_ms)}: reason "{change.old}" becomes "{change.new}"']
-    words = []
-    for window in amendment.change:
-        counts = (f for f in window.fields if not ACCOUNT_FIELDS[f.field].startswith("standard_"))
-        changes = ", ".join(f"{ACCOUNT_FIELDS[index]} {old} becomes {new}" for index, old, new in counts)
-        words.append(f"{amendment.line_id}, window {_utc(window.start_ms)} to {_utc(window.end_ms)}: {changes}")
-    return words
+        counted = (
+            time_ms("--counted-from", options.counted_from, zone), time_ms("--counted-to", options.counted_to, zone)
+        )  # fmt: skip
+    said = Said(options.who, options.why)
+    return reject_amendment(spool, options.line, lot, options.count, said, options.product, counted)
 
 
 def _list(options: argparse.Namespace) -> int:
     from agent import amendments
+    from agent.amend_words import change_words, utc
     from agent.config import load
     from agent.spool import Spool
 
@@ -208,25 +169,13 @@ def _list(options: argparse.Namespace) -> int:
     for queued in queue:
         amendment = amendments.from_bytes(queued.body)
         state = f"record {queued.sequence}" if queued.state == "signed" else queued.state
-        print(f"{queued.id}: {state}, {_utc(queued.queued_ms)}, {amendment.who}: {amendment.why}")
-        for words in [*_change_words(amendment), *([queued.words] if queued.words else [])]:
+        print(f"{queued.id}: {state}, {utc(queued.queued_ms)}, {amendment.who}: {amendment.why}")
+        for words in [*change_words(amendment), *([queued.words] if queued.words else [])]:
             print(f"   {words}")
     if not queue:
         print("nothing was amended on this gateway")
     return 1 if any(queued.state == "refused" for queued in queue) else 0
 
 
-def _line(configuration: AgentConfiguration, line_id: str) -> LineConfiguration:
-    for line in configuration.lines:
-        if line.line_id == line_id:
-            return line.configuration
-    known = ", ".join(line.line_id for line in configuration.lines)
-    raise Refused("unknown-line", f"there is no line {line_id}; this gateway has: {known}")
-
-
 def _zone(line: LineConfiguration) -> ZoneInfo:
     return ZoneInfo(line.calendar.timezone)
-
-
-def _utc(at_ms: int) -> Any:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

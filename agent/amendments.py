@@ -47,8 +47,11 @@ class Standing:
     stated: tuple[Stated, ...]
 
 
-def standing(spool: Spool, line_id: str, from_ms: int, to_ms: int) -> Standing:
-    """What this gateway signed of a line, of windows that touch [from_ms, to_ms)."""
+def standing(spool: Spool, line_id: str, from_ms: int, to_ms: int, *, waiting: bool = False) -> Standing:
+    """What this gateway signed of a line, of windows that touch [from_ms, to_ms).
+
+    `waiting`: with the amendments that wait to be signed, so that the next one builds on them.
+    """
     revisions = LineRevisions(line_id)
     sequences: dict[int, int] = {}
     key_id = b""
@@ -64,18 +67,22 @@ def standing(spool: Spool, line_id: str, from_ms: int, to_ms: int) -> Standing:
                         windows = [w for w in line.windows if w.start_ms < to_ms and w.end_ms > from_ms]
                         sequences |= {window.start_ms: sequence for window in windows}
                         revisions.add(windows, Source(key_id, sequence))
+    for queued in spool.next_amendments() if waiting else ():
+        amendment = from_bytes(queued.body)
+        if amendment.line_id == line_id:
+            revisions.amend(amendment, Source(key_id, MAX_INT))
     stated = tuple(Stated(window, sequences[window.start_ms]) for window in revisions.windows)
     return Standing(key_id, revisions, stated)
 
 
-def refusal(spool: Spool, amendment: Amendment) -> str:
-    """Why the amendment would have no effect; "" if it would have all of it."""
+def refusal(spool: Spool, amendment: Amendment, *, waiting: bool = False) -> str:
+    """Why the amendment would have no effect; "" if it would have all of it. `waiting`: after those that wait."""
     change = amendment.change
     if isinstance(change, ReasonChange):
         span = (change.stop_ms, change.stop_ms + 1)
     else:
         span = (change[0].start_ms, change[-1].end_ms)
-    found = standing(spool, amendment.line_id, *span)
+    found = standing(spool, amendment.line_id, *span, waiting=waiting)
     included = found.revisions.amend(amendment, Source(found.key_id, MAX_INT))
     return "" if included is None else next(filter(None, included.refusals), "")
 

@@ -28,7 +28,7 @@ from protocols.measurement.account import CalendarKind, Category, TimeAccount, W
 from protocols.measurement.timeline import Stop
 
 __all__ = [
-    "KEPT_RECEIPTED", "SPOOL_FILE", "LineBatch", "QueuedAmendment", "Spool", "SpoolDamaged", "SpoolFull",
+    "KEPT_RECEIPTED", "SPOOL_FILE", "LineBatch", "QueuedAmendment", "Sender", "Spool", "SpoolDamaged", "SpoolFull",
     "SpooledRecord", "SpooledWindow",
 ]  # fmt: skip
 
@@ -88,6 +88,14 @@ class QueuedAmendment:
     state: str
     sequence: int | None
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """By what an amendment's sender knows it, so that the same message twice is one. `digest`: of what it said."""
+
+    id: str
+    digest: bytes
 
 
 class Spool:
@@ -348,11 +356,18 @@ class Spool:
 
     # Amendments
 
-    def queue_amendment(self, body: bytes, now_ms: int) -> int:
+    def queue_amendment(self, body: bytes, now_ms: int, sender: Sender | None = None) -> int:
         """Keeps an amendment until the agent has signed or refused it; gives its number."""
+        id_, digest = (None, None) if sender is None else (sender.id, sender.digest)
         with self._transaction():
-            self._db.execute("INSERT INTO amendment (queued_ms, body) VALUES (?, ?)", (now_ms, body))
+            sql = "INSERT INTO amendment (queued_ms, body, sender, digest) VALUES (?, ?, ?, ?)"
+            self._db.execute(sql, (now_ms, body, id_, digest))
             return int(self._db.last_insert_rowid())
+
+    def amendment_of(self, sender_id: str) -> tuple[int, bytes] | None:
+        """(number, digest) of what its sender calls so."""
+        row = self._one("SELECT id, digest FROM amendment WHERE sender = ?", (sender_id,))
+        return None if row is None else (int(row[0]), bytes(row[1]))
 
     def amendments(self) -> list[QueuedAmendment]:
         """All that were ever queued, oldest first."""

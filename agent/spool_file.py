@@ -35,7 +35,8 @@ CREATE TABLE stop (
     reason INTEGER NOT NULL, minor INTEGER NOT NULL, long INTEGER NOT NULL, PRIMARY KEY (line, start_ms)) WITHOUT ROWID;
 CREATE TABLE amendment (
     id INTEGER PRIMARY KEY, queued_ms INTEGER NOT NULL, body BLOB NOT NULL,
-    state TEXT NOT NULL DEFAULT 'waiting', sequence INTEGER, words TEXT NOT NULL DEFAULT '');
+    state TEXT NOT NULL DEFAULT 'waiting', sequence INTEGER, words TEXT NOT NULL DEFAULT '',
+    sender TEXT UNIQUE, digest BLOB);
 CREATE INDEX amendment_waiting ON amendment (id) WHERE state = 'waiting';
 CREATE TABLE raw_chunk (
     id INTEGER PRIMARY KEY, line TEXT NOT NULL, configuration_hash BLOB NOT NULL, start_ms INTEGER NOT NULL,

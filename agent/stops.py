@@ -29,11 +29,11 @@ def time_ms(option: str, text: str, zone: ZoneInfo) -> int:
         return int(text)
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        if moment.tzinfo is None:
+            return wall_ms(zone, moment)
+        return wall_ms(ZoneInfo("UTC"), moment.astimezone(UTC).replace(tzinfo=None))
+    except (ValueError, OverflowError):
         raise LinetallyError(f'{option}: "{text}" is not a time; write it like 2026-11-21T14:03:20') from None
-    if moment.tzinfo is None:
-        return wall_ms(zone, moment)
-    return wall_ms(ZoneInfo("UTC"), moment.astimezone(UTC).replace(tzinfo=None))
 
 
 def find_stop(spool: Spool, line_id: str, text: str, zone: ZoneInfo) -> MeantStop:
@@ -45,12 +45,12 @@ def find_stop(spool: Spool, line_id: str, text: str, zone: ZoneInfo) -> MeantSto
     if text == "last":
         if not stops:
             raise Refused("unknown-stop", f"this gateway knows no closed stop of {line_id}")
-        return _meant(stops[0])
+        return meant(stops[0])
     at_ms = time_ms("--stop", text, zone)
     began = [stop for stop in stops if at_ms <= stop.start_ms < at_ms + _precision_ms(text)]
     found = began or [stop for stop in stops if stop.start_ms <= at_ms < stop.end_ms]
     if len(found) == 1:
-        return _meant(found[0])
+        return meant(found[0])
     if found:
         raise Refused("several-stops", f"{len(found)} stops began then: {_list(found, zone)}; name one of them")
     if stops and stops[-1].start_ms <= at_ms < stops[0].end_ms:
@@ -67,7 +67,8 @@ def _precision_ms(text: str) -> int:
     return 1000 if clock.count(":") == 2 else 60_000
 
 
-def _meant(stop: Stop) -> MeantStop:
+def meant(stop: Stop) -> MeantStop:
+    """A stop that the gateway keeps."""
     return MeantStop(stop.start_ms, f"#{stop.reason}" if stop.reason else "")
 
 

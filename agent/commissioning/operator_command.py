@@ -91,17 +91,12 @@ def desk(configuration: AgentConfiguration, reasons: Path | None) -> Desk:
     """What the page sees and does at this gateway's spool."""
     from zoneinfo import ZoneInfo
 
-    from agent.commissioning.late_input import Said, queue_reason, queue_rejects
+    from agent.amend_input import Said, line_of, queue, reason_amendment, reject_amendment
     from agent.commissioning.operator_server import Desk
     from agent.spool import KEPT_STOPS, Spool
-    from agent.stops import time_ms
+    from agent.stops import meant, time_ms
 
-    zones = {line.line_id: line.configuration.calendar.timezone for line in configuration.lines}
-
-    def known(line_id: str) -> str:
-        if line_id not in zones:
-            raise Refused("unknown-line", "there is no such line")
-        return line_id
+    lines = [line.configuration for line in configuration.lines]
 
     def view() -> tuple[list[LineView], list[SentView]]:
         with Spool.open_read_only(configuration.state_folder) as spool:
@@ -109,33 +104,36 @@ def desk(configuration: AgentConfiguration, reasons: Path | None) -> Desk:
 
     def reason(line_id: str, stop_ms: int, text: str, who: str, why: str) -> None:
         with Spool.open_beside(configuration.state_folder) as spool:
-            stops = spool.stops(known(line_id), KEPT_STOPS)
+            stops = spool.stops(line_of(lines, line_id).line_id, KEPT_STOPS)
             stop = next((each for each in stops if each.start_ms == stop_ms), None)
             if stop is None:
                 raise Refused("unknown-stop", "this gateway knows no such stop any more")
-            queue_reason(spool, line_id, stop, text, Said(who, why))
+            queue(spool, reason_amendment(spool, line_id, meant(stop), text, Said(who, why)))
 
     def rejects(line_id: str, begin: str, end: str, count: int, who: str, why: str) -> None:
-        zone = ZoneInfo(zones[known(line_id)])
+        if count < 1:
+            raise Refused("bad-count", "the count is a whole number above 0")
+        zone = ZoneInfo(line_of(lines, line_id).calendar.timezone)
         with Spool.open_beside(configuration.state_folder) as spool:
             span = (time_ms("from", begin, zone), time_ms("to", end, zone))
-            queue_rejects(spool, line_id, *span, count, Said(who, why))
+            queue(spool, reject_amendment(spool, line_id, span, count, Said(who, why)))
 
     return Desk(view, reason, rejects, _reasons(reasons))
 
 
 def _view(configuration: AgentConfiguration, spool: object) -> tuple[list[LineView], list[SentView]]:
     from agent import amendments
-    from agent.commissioning.late_input import standing_reason
+    from agent.amend_input import standing_reason
     from agent.commissioning.operator_page import LineView, SentView
     from agent.spool import Spool
+    from agent.stops import meant
     from protocols.measurement.revisions import ReasonChange
 
     assert isinstance(spool, Spool)
     lines = []
     for line in configuration.lines:
         stops = spool.stops(line.line_id, _STOPS)
-        views = [(stop, standing_reason(spool, line.line_id, stop)) for stop in stops]
+        views = [(stop, standing_reason(spool, line.line_id, meant(stop))) for stop in stops]
         lines.append(LineView(line.line_id, line.configuration.name, line.configuration.calendar.timezone, views))
     sent = []
     for queued in reversed(spool.amendments()[-_SENT:]):

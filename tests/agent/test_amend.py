@@ -127,15 +127,28 @@ def test_a_reason_waits_for_its_window_and_for_the_agent(gateway: Gateway, capsy
 def test_two_that_contradict_each_other_are_not_both_signed(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     with Spool.open(gateway.state) as spool:
         gateway.work(0, 16, spool)
-    for pieces in ("7", "8"):  # both say that there was none before
-        lot = ("--from", at(2), "--to", at(3), "--count", pieces)
+        lot = ("--from", at(2), "--to", at(3), "--count", "7")
         assert gateway.amend("reject", "--line", "filling", *lot, *WHO) == 0
-    with Spool.open(gateway.state) as spool:
+        spool.queue_amendment(spool.amendments()[0].body, START)  # both say that there was none before
         gateway.work(16, 1, spool)
         assert [queued.state for queued in spool.amendments()] == ["signed", "refused"]
         assert standing(spool)[2].account.reject_count == 7
     assert "stands at 43, not at 50" in caplog.text
     assert gateway.amend("list") == 1
+
+
+def test_what_waits_is_built_on(gateway: Gateway) -> None:
+    """Three in a row, before any is signed: what was said first counts for the next."""
+    with Spool.open(gateway.state) as spool:
+        gateway.work(0, 16, spool)
+        for minute, pieces in ((2, "7"), (2, "8"), (3, "50")):
+            lot = ("--from", at(minute), "--to", at(minute + 1), "--count", pieces)
+            assert gateway.amend("reject", "--line", "filling", *lot, *WHO) == 0
+        assert gateway.amend("reject", "--line", "filling", "--from", at(3), "--to", at(4), "--count", "1", *WHO) == 1
+        assert gateway.amend("window", "--line", "filling", "--window", at(2), "--set", "good_count=30", *WHO) == 0
+        gateway.work(16, 1, spool)
+        assert [queued.state for queued in spool.amendments()] == ["signed"] * 4
+        assert [w.account.reject_count for w in standing(spool)][2:4] == [20, 50]
 
 
 @pytest.mark.parametrize(
