@@ -21,9 +21,13 @@ from benchmarks.ingest import ingest
 from benchmarks.measures import MEASURES as KERNEL_MEASURES
 from benchmarks.measures import Disagreement, Figure, Sizes
 from benchmarks.modbus import modbus
+from benchmarks.opcua import opcua
 from benchmarks.verify import verify
 
-MEASURES = {**KERNEL_MEASURES, "verify": verify, "ingest": ingest, "audit": audit, "modbus": modbus, "agent": agent}
+MEASURES = {
+    **KERNEL_MEASURES, "verify": verify, "ingest": ingest, "audit": audit,
+    "modbus": modbus, "opcua": opcua, "agent": agent,
+}  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 

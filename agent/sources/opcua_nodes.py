@@ -57,7 +57,7 @@ class Batches:
 
         Raises LINK_ERRORS; when even one item alone is too much, what the server said of it.
         """
-        if self._most_bytes:
+        if self._most_bytes and items:
             self.at_most = max(1, min(self.at_most, self._most_bytes // item_bytes))
         out: list[R] = []
         while len(out) < len(items):

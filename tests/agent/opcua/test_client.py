@@ -133,3 +133,4 @@ def test_a_request_is_no_longer_than_the_server_takes() -> None:
 
     asyncio.run(Batches(100, most_bytes=1000).ask(range(20), call, item_bytes=128))
     assert sizes == [7, 7, 6]
+    assert asyncio.run(Batches(100, most_bytes=1000).ask([], call, item_bytes=0)) == []  # no tag has a path
