@@ -5,7 +5,7 @@ Does not decide what the values mean; that is `record` and `cose`.
 
 The model: null, booleans, 64-bit integers (-2^64 .. 2^64-1), byte strings, UTF-8 text, arrays, and maps whose
 keys are integers or text. No float, no tag, no other simple value, nothing of indefinite length. With these
-left out, a value has exactly one encoding, and `encode(decode(data)) == data` is checked rather than assumed.
+left out, a value has exactly one encoding, and `encode(decode(data)) == data` for all that `decode` accepts.
 Raw samples alone, which are never part of a record, may also hold `TypedArray`s.
 """
 
@@ -82,7 +82,7 @@ def decode(data: bytes, max_bytes: int, *, typed_arrays: bool = False) -> Any:
             data,
             tag_hook=_typed_array if typed_arrays else _refuse_tag,
             semantic_decoders=_REFUSED_TAGS,
-            max_depth=MAX_DEPTH + 1,
+            max_depth=MAX_DEPTH,
             allow_indefinite=False,
             allow_duplicate_keys=False,
         )
@@ -90,10 +90,16 @@ def decode(data: bytes, max_bytes: int, *, typed_arrays: bool = False) -> Any:
         raise
     except (cbor2.CBORDecodeError, UnicodeDecodeError, TypeError, ValueError, OverflowError) as error:
         raise Malformed(f"not canonical CBOR: {_innermost(error)}") from error
-    again = encode(value)
-    if again != data:
-        raise Malformed("not in the canonical form", first_difference(again, data))
+    # No encoding is shorter than the canonical one: in one of the same length each head is in its shortest form, and
+    # the order of keys, which `_canonical_length` looks at, was all that could still differ.
+    if _canonical_length(value) != len(data):
+        raise Malformed("not in the canonical form", first_difference(encode(value), data))
     return value
+
+
+def byte_string(data: bytes) -> bytes:
+    """`encode(data)`, for those who write a message piece by piece."""
+    return _HEADS[len(data) << 3 | _BYTES] + data
 
 
 def first_difference(one: bytes, other: bytes) -> int:
@@ -140,15 +146,7 @@ def _write(values: Iterable[object], parts: list[bytes], depth: int) -> None:
 
 def _write_map(value: Mapping[Any, object], parts: list[bytes], depth: int) -> None:
     """RFC 8949 section 4.2.1: keys in the bytewise order of their encodings."""
-    keyed = []
-    for key, item in value.items():
-        if type(key) is int:
-            keyed.append((_INT_BYTES[key], item))
-        elif type(key) is str:
-            text = key.encode()
-            keyed.append((_HEADS[len(text) << 3 | _TEXT] + text, item))
-        else:
-            raise Malformed(f"a map key must be an integer or text, not {type(key).__name__}")
+    keyed = [(_key_bytes(key), item) for key, item in value.items()]
     keyed.sort(key=itemgetter(0))
     parts.append(_HEADS[len(keyed) << 3 | _MAP])
     for key_bytes, item in keyed:
@@ -157,6 +155,51 @@ def _write_map(value: Mapping[Any, object], parts: list[bytes], depth: int) -> N
             parts.append(_INT_BYTES[item])
         else:
             _write((item,), parts, depth - 1)
+
+
+def _canonical_length(value: object) -> int:
+    """How long `encode(value)` is; -1 where a map's keys are not in their order. Raises Malformed as `encode` does.
+
+    For a value that cbor2 has read: its depth is bounded, and a text has a UTF-8 form.
+    """
+    length = 0
+    levels: list[Iterable[object]] = [(value,)]
+    for items in levels:  # grows meanwhile: arrays and maps are looked into later
+        for item in items:
+            kind = type(item)
+            if kind is int:
+                length += _INT_LENGTHS[item]  # type: ignore[index]  # kind says that it is an int
+            elif kind is bytes or kind is str:
+                size = len(item) if kind is bytes or item.isascii() else len(item.encode())  # type: ignore[arg-type,attr-defined]
+                length += size + _INT_LENGTHS[size]
+            elif item is None or kind is bool:
+                length += 1
+            elif kind is list:
+                length += _INT_LENGTHS[len(item)]  # type: ignore[arg-type]
+                if set(map(type, item)) == _ONLY_INTS:  # type: ignore[call-overload]
+                    length += sum(map(_INT_LENGTHS.__getitem__, item))  # type: ignore[call-overload]
+                else:
+                    levels.append(item)  # type: ignore[arg-type]
+            elif kind is dict:
+                keys = list(map(_key_bytes, item))  # type: ignore[call-overload]
+                if keys != sorted(keys):
+                    return -1
+                length += _INT_LENGTHS[len(keys)] + sum(map(len, keys))
+                levels.append(item.values())  # type: ignore[attr-defined]
+            elif kind is TypedArray:
+                length += len(encode(item))
+            else:
+                raise Malformed(f"a {kind.__name__} cannot be signed")
+    return length
+
+
+def _key_bytes(key: object) -> bytes:
+    if type(key) is int:
+        return _INT_BYTES[key]
+    if type(key) is str:
+        text = key.encode()
+        return _HEADS[len(text) << 3 | _TEXT] + text
+    raise Malformed(f"a map key must be an integer or text, not {type(key).__name__}")
 
 
 def _head(major: int, argument: int) -> bytes:
@@ -183,6 +226,19 @@ class _IntBytes(dict[int, bytes]):
 
 
 _INT_BYTES: Final = _IntBytes()
+
+
+class _IntLengths(dict[int, int]):
+    """The length of each integer's encoding, and so of a head with that argument; kept for those met first."""
+
+    def __missing__(self, value: int) -> int:
+        length = len(_INT_BYTES[value])
+        if len(self) < _KEPT_INTS:
+            self[value] = length
+        return length
+
+
+_INT_LENGTHS: Final = _IntLengths()
 
 
 class _Heads(dict[int, bytes]):

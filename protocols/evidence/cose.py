@@ -140,7 +140,7 @@ def item_length(data: bytes, offset: int) -> int:
 
 def sig_structure(protected: bytes, payload: bytes) -> bytes:
     """The bytes that are signed: ["Signature1", protected, h'', payload] (RFC 9052 section 4.4)."""
-    return _SIGNATURE1 + canonical.encode(protected) + b"\x40" + canonical.encode(payload)
+    return _SIGNATURE1 + canonical.byte_string(protected) + b"\x40" + canonical.byte_string(payload)
 
 
 def protected_header(kid: Kid, issuer: str, subject: str, content_type: str) -> bytes:

@@ -79,14 +79,13 @@ def encode_receipt(answer: Receipt | Refusal) -> bytes:
     """Raises Malformed if a field is out of its range."""
     if isinstance(answer, Receipt):
         # Written in place, as `canonical.encode` would: a hub makes one for every record that it takes.
-        encode = canonical.encode
         _check_ascending(answer.consistency)
         parts = (
             _RECEIPT_HEAD,
-            encode(as_bytes(answer.kid, "kid", KID_LENGTH)),
-            b"\x04" + encode(as_int(answer.sequence, "sequence")),
-            b"\x05" + encode(as_bytes(answer.record_hash, "record hash", _HASH_LENGTH)),
-            b"\x06" + encode(_as_proof(answer.proof)),
+            canonical.byte_string(as_bytes(answer.kid, "kid", KID_LENGTH)),
+            b"\x04" + canonical.encode(as_int(answer.sequence, "sequence")),
+            b"\x05" + canonical.byte_string(as_bytes(answer.record_hash, "record hash", _HASH_LENGTH)),
+            b"\x06" + canonical.encode(_as_proof(answer.proof)),
             bytes((0x07, 0x80 + len(answer.consistency))),
             *map(_consistency_wire, answer.consistency),
         )

@@ -123,7 +123,7 @@ def teach_fetch() -> None:
 
         return numba.types.void(array, numba.types.intp), code
 
-    def compiled(array: Any, row: Any) -> Any:  # noqa: ARG001 - numba asks for the names
+    def compiled(array: Any, row: Any) -> Any:
         return lambda array, row: prefetch(array, row)
 
     numba.extending.overload(fetch, strict=False)(compiled)  # strict: a lambda has no annotations

@@ -105,6 +105,18 @@ def test_whatever_is_accepted_encodes_to_itself(data: bytes) -> None:
     assert cbor2.load(io.BytesIO(data)) == value
 
 
+@given(VALUES, st.data())
+def test_nothing_near_an_accepted_message_has_a_second_form(value: Any, draw: st.DataObject) -> None:
+    data = bytearray(encode(value))
+    at = draw.draw(st.integers(0, len(data) - 1))
+    data[at : at + draw.draw(st.integers(0, 2))] = draw.draw(st.binary(max_size=3))
+    try:
+        again = decode(bytes(data), 1_000)
+    except Malformed:
+        return
+    assert encode(again) == data
+
+
 @pytest.mark.parametrize(
     "value", [1.0, 2**64, -(2**64) - 1, {1.5: 0}, {True: 0}, {b"": 0}, {1}, object(), "\ud800", [1.5]]
 )
