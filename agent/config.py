@@ -71,6 +71,7 @@ class AgentConfiguration:
     jit: bool = True
     health_port: int = 0  # on loopback; 0: no endpoint
     sparkplug_group: str = ""  # "": no Sparkplug
+    operator_mqtt: bool = False  # whether operators' panels are heard on the broker
 
     @property
     def is_replay(self) -> bool:
@@ -127,6 +128,10 @@ def load(path: Path) -> AgentConfiguration:
         raise live.wrong("sparkplug_group", f'"{sparkplug_group}" cannot be in a topic', mend)
     live.done()
 
+    operator = root.table("operator")
+    operator_mqtt = operator.flag("mqtt", default=False)
+    operator.done()
+
     raw = root.table("raw")
     raw_settings = RawSettings(
         raw.integer("keep_days", 35, 0, 3650), raw.integer("max_megabytes", 2000, 1, 1_000_000) * 1_000_000
@@ -140,7 +145,7 @@ def load(path: Path) -> AgentConfiguration:
     return AgentConfiguration(
         path, gateway_id, site, state_folder, url, log_key, broker, window_ms, interval_ms,
         folder / simulation if simulation else None, lines, raw_settings, jit == "on", health_port,
-        sparkplug_group,
+        sparkplug_group, operator_mqtt,
     )  # fmt: skip
 
 

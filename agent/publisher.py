@@ -3,7 +3,8 @@
 Decides what is outstanding and what is sent again. A record is done only when the hub's receipt for it verifies with
 the log's key, and the log grew from what was verified before (`log_watch`); an MQTT acknowledgement means nothing here.
 At most `OUTSTANDING` records are under way, in order; when no receipt comes for a while, the oldest alone is sent again
-until one does. Raw samples that the hub asked for go when no record waits for its turn (`challenges`).
+until one does. Raw samples that the hub asked for go when no record waits for its turn (`challenges`). Where the
+configuration says so, operators' panels are heard (`amend_mqtt`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from agent.amend_mqtt import OperatorInput
 from agent.backoff import Backoff
 from agent.challenges import Challenges
-from agent.config import AgentConfiguration, BrokerSettings
+from agent.config import AgentConfiguration
 from agent.log_watch import Belief, LogWatch
 from agent.mqtt import BrokerLink, BrokerLost
 from agent.spool import Spool, SpoolFull
@@ -27,7 +29,15 @@ from protocols.evidence.cose import Kid
 from protocols.evidence.note import VerifierKey
 from protocols.evidence.record import CheckpointSeen
 from protocols.wire.receipt import CHECKPOINT_PROPERTY, Receipt, Refusal, decode_receipt
-from protocols.wire.topics import challenge_topic, live_topic, raw_topic, receipt_topic, statement_topic
+from protocols.wire.topics import (
+    challenge_topic,
+    live_topic,
+    operator_answer_topic,
+    operator_topic,
+    raw_topic,
+    receipt_topic,
+    statement_topic,
+)
 
 if TYPE_CHECKING:
     from agent.sparkplug import Sparkplug
@@ -72,6 +82,8 @@ class Publisher:
         self._on_checkpoint = on_checkpoint
         self._sparkplug = sparkplug
         self._broker = configuration.broker
+        self._hears_operators = configuration.operator_mqtt
+        self._operator = OperatorInput(spool, [line.configuration for line in configuration.lines])
         self._gateway_id = configuration.gateway_id
         self._link: BrokerLink | None = None
         self._outstanding: dict[int, float] = {}
@@ -98,11 +110,13 @@ class Publisher:
     async def run(self) -> None:
         """Connects, sends, and begins again; never gives up."""
         backoff = Backoff()
-        topics = [receipt_topic(self._gateway_id), challenge_topic(self._gateway_id)]
         sparkplug = self._sparkplug
-        if sparkplug is not None:
-            topics.append(sparkplug.command_topic)
         while True:
+            topics = [receipt_topic(self._gateway_id), challenge_topic(self._gateway_id)]
+            if sparkplug is not None:
+                topics.append(sparkplug.command_topic)
+            if self._hears_operators:
+                topics.append(operator_topic(self._gateway_id))
             where = f"{self._broker.host}:{self._broker.port}"
             try:
                 will = None if sparkplug is None else sparkplug.next_will()
@@ -128,11 +142,13 @@ class Publisher:
                     sparkplug.lost()
             await asyncio.sleep(backoff.next_s())
 
-    def use_broker(self, broker: BrokerSettings) -> None:
-        """Goes over to another broker, or another way to log in."""
-        self._broker = broker
-        if self._link is not None:
-            self._link.leave("the configuration names another one now")
+    def use(self, configuration: AgentConfiguration) -> None:
+        """Goes over to what may change while it runs: another broker or login, whether operators are heard, lines."""
+        self._operator.lines = tuple(line.configuration for line in configuration.lines)
+        before = (self._broker, self._hears_operators)
+        self._broker, self._hears_operators = configuration.broker, configuration.operator_mqtt
+        if self._link is not None and before != (self._broker, self._hears_operators):
+            self._link.leave("the configuration has another one, or other topics, now")
 
     def refresh(self) -> None:
         """Reads again how many records wait, after some were added."""
@@ -164,6 +180,9 @@ class Publisher:
                 for topic, payload, acknowledge in messages:
                     if self._sparkplug is not None and topic == self._sparkplug.command_topic:
                         self._sparkplug.take(payload)
+                    elif topic == operator_topic(self._gateway_id):
+                        if (answer := self._operator.take(payload)) is not None:
+                            link.publish(operator_answer_topic(self._gateway_id), answer, qos=1)
                     elif topic != receipts:
                         self._challenges.take(payload)
                     acknowledge()  # only now: the receipts are durable

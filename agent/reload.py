@@ -1,7 +1,8 @@
 """A changed configuration, taken up while the agent runs.
 
-Decides what may change so: lines, and the broker. Only what differs is touched: the other lines go on, and their PLCs
-notice nothing. A file with an error, or a change that needs a new start, leaves all as it was, and the log says why.
+Decides what may change so: lines, the broker, and whether operators are heard. Only what differs is touched: the other
+lines go on, and their PLCs notice nothing. A file with an error, or a change that needs a new start, leaves all as it
+was, and the log says why.
 """
 
 from __future__ import annotations
@@ -48,10 +49,7 @@ class Difference:
     removed: tuple[str, ...]
     changed: tuple[str, ...]
     broker: bool
-
-    @property
-    def is_none(self) -> bool:
-        return not (self.added or self.removed or self.changed or self.broker)
+    operator: bool = False
 
     @property
     def words(self) -> str:
@@ -61,7 +59,8 @@ class Difference:
             for ids, verb in ((self.added, "added"), (self.removed, "removed"), (self.changed, "changed"))
             if ids
         ]
-        return "; ".join([*parts, "another broker"] if self.broker else parts) or "nothing differs"
+        parts += ["another broker"] * self.broker + ["operator.mqtt changed"] * self.operator
+        return "; ".join(parts) or "nothing differs"
 
 
 def difference(old: AgentConfiguration, new: AgentConfiguration) -> Difference:
@@ -77,6 +76,7 @@ def difference(old: AgentConfiguration, new: AgentConfiguration) -> Difference:
         tuple(before.keys() - after.keys()),
         tuple(line_id for line_id in after if line_id in before and after[line_id] != before[line_id]),
         old.broker != new.broker,
+        old.operator_mqtt != new.operator_mqtt,
     )
 
 
@@ -109,8 +109,7 @@ class Reloader:
         except (LinetallyError, OSError) as error:
             _log.error("the changed configuration is not taken up, the old one goes on: %s", error)
             return False
-        if found.broker:
-            self._publisher.use_broker(new.broker)
+        self._publisher.use(new)
         if found.added or found.removed or found.changed:
             await self._change(new, found)
         self.configuration = new

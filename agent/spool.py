@@ -364,10 +364,11 @@ class Spool:
             self._db.execute(sql, (now_ms, body, id_, digest))
             return int(self._db.last_insert_rowid())
 
-    def amendment_of(self, sender_id: str) -> tuple[int, bytes] | None:
-        """(number, digest) of what its sender calls so."""
-        row = self._one("SELECT id, digest FROM amendment WHERE sender = ?", (sender_id,))
-        return None if row is None else (int(row[0]), bytes(row[1]))
+    def amendment_of(self, sender_id: str) -> tuple[QueuedAmendment, bytes] | None:
+        """The amendment that its sender calls so, and the digest of what was said."""
+        sql = "SELECT id, queued_ms, body, state, sequence, words, digest FROM amendment WHERE sender = ?"
+        row = self._one(sql, (sender_id,))
+        return None if row is None else (QueuedAmendment(*row[:-1]), bytes(row[-1]))
 
     def amendments(self) -> list[QueuedAmendment]:
         """All that were ever queued, oldest first."""

@@ -25,7 +25,7 @@ class MeantStop:
 
 def time_ms(option: str, text: str, zone: ZoneInfo) -> int:
     """Unix milliseconds, or ISO 8601 with an offset or on the clock of `zone`. Raises LinetallyError."""
-    if text.isdecimal() and len(text) > 8:
+    if text.isdecimal() and 8 < len(text) < 16:
         return int(text)
     try:
         moment = datetime.fromisoformat(text)

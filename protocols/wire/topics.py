@@ -1,10 +1,10 @@
 """MQTT topics between agent and hub.
 
 Decides names and directions. Does not decide what the payloads hold (`protocols.evidence.record`, `receipt`,
-`challenge`, and the live JSON of docs/formats.md).
+`challenge`, and the live JSON of docs/formats.md; what operators say: docs/agent.md).
 
-A gateway writes only below its own id and reads only its own receipts and challenges, so that a broker's ACL can be
-one pattern: `linetally/v1/%u/...`.
+A gateway writes only below its own id and reads only its own receipts, challenges and operators, so that a broker's ACL
+can be one pattern: `linetally/v1/%u/...`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Final
 from protocols.errors import Malformed
 
 ROOT: Final = "linetally/v1"
-_TOPIC: Final = re.compile(r"linetally/v1/([A-Za-z0-9_-]{1,64})/(statement|receipt|live|challenge|raw)")
+_TOPIC: Final = re.compile(
+    r"linetally/v1/([A-Za-z0-9_-]{1,64})/(statement|receipt|live|challenge|raw|operator|operator-answer)"
+)
 
 
 class Channel(StrEnum):
@@ -27,10 +29,13 @@ class Channel(StrEnum):
     LIVE = "live"  # agent to hub, QoS 0: JSON, unsigned, for dashboards only
     CHALLENGE = "challenge"  # hub to agent, QoS 1: which raw samples are asked for
     RAW = "raw"  # agent to hub, QoS 1: one message of the answer to a challenge
+    OPERATOR = "operator"  # a panel to the agent, QoS 1: JSON, a reason or late rejects
+    OPERATOR_ANSWER = "operator-answer"  # agent to panels, QoS 1: JSON, what became of it
 
 
 QOS: Final = {
     Channel.STATEMENT: 1, Channel.RECEIPT: 1, Channel.LIVE: 0, Channel.CHALLENGE: 1, Channel.RAW: 1,
+    Channel.OPERATOR: 1, Channel.OPERATOR_ANSWER: 1,
 }  # fmt: skip
 
 
@@ -60,6 +65,14 @@ def challenge_topic(gateway_id: str) -> str:
 
 def raw_topic(gateway_id: str) -> str:
     return topic(gateway_id, Channel.RAW)
+
+
+def operator_topic(gateway_id: str) -> str:
+    return topic(gateway_id, Channel.OPERATOR)
+
+
+def operator_answer_topic(gateway_id: str) -> str:
+    return topic(gateway_id, Channel.OPERATOR_ANSWER)
 
 
 def all_gateways(channel: Channel) -> str:

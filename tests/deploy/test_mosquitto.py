@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import queue
 import shutil
 import socket
@@ -19,21 +21,44 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.config import load
+from agent.publisher import Publisher
+from agent.spool import Spool
+from protocols.evidence.cose import Kid
+from protocols.evidence.note import Algorithm, SignerKey
 from protocols.wire.topics import (
     Channel,
     all_gateways,
     challenge_topic,
     live_topic,
+    operator_answer_topic,
+    operator_topic,
     raw_topic,
     receipt_topic,
     statement_topic,
 )
+from tests.agent import factory
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "mosquitto"
 # CONNECT of MQTT 5: clean start, 60 s keep-alive, no properties, client id "x".
 CONNECT = bytes.fromhex("100e00044d5154540502003c00000178")
 NOT_AUTHORIZED = 135  # MQTT 5, 2.4
 QUIET_S = 0.7  # how long a message that must not come is waited for
+
+AGENT = """\
+[gateway]
+id = "gw-a"
+site = "Tai Po"
+[broker]
+host = "localhost"
+port = {port}
+[broker.tls]
+ca_file = "{folder}/ca.crt"
+certificate_file = "{folder}/gateway-gw-a.crt"
+key_file = "{folder}/gateway-gw-a.key"
+[operator]
+mqtt = true
+"""
 
 pytestmark = pytest.mark.needs("mosquitto")
 
@@ -44,8 +69,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mosquitto")
     (root / "data").mkdir()
     (root / "config").mkdir()
-    shutil.copy(DEPLOY / "acl", root / "config" / "acl")
-    command = [DEPLOY / "make-certificates", root / "certificates", "localhost", "gw-a", "gw-b"]
+    acl = (DEPLOY / "acl").read_text()
+    assert "\n#user panel-GW-01\n#topic" in acl
+    acl = acl.replace("\n#user ", "\nuser ").replace("\n#topic", "\ntopic").replace("GW-01", "gw-a")  # a panel's block
+    (root / "config" / "acl").write_text(acl)
+    command = [DEPLOY / "make-certificates", root / "certificates", "localhost", "gw-a", "gw-b", "panel-gw-a"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "to gateway gw-a:  ca.crt gateway-gw-a.crt gateway-gw-a.key" in done.stdout
@@ -182,7 +210,8 @@ def test_statements_go_up_and_receipts_come_down(peer: Callable[..., Peer]) -> N
 @pytest.mark.parametrize(
     "topic",
     [statement_topic("gw-b"), live_topic("gw-b"), receipt_topic("gw-b"), receipt_topic("gw-a"), raw_topic("gw-b"),
-     challenge_topic("gw-b"), challenge_topic("gw-a"),
+     challenge_topic("gw-b"), challenge_topic("gw-a"), operator_topic("gw-a"), operator_topic("gw-b"),
+     operator_answer_topic("gw-b"),
      "linetally/v1/gw-a/other", "linetally/v1/statement", "anything", "linetally/v1/gateway-gw-a/statement"],
 )  # fmt: skip
 def test_a_gateway_publishes_on_its_own_topics_only(topic: str, peer: Callable[..., Peer]) -> None:
@@ -208,6 +237,47 @@ def test_a_gateway_reads_its_own_receipts_only(peer: Callable[..., Peer]) -> Non
 
 def test_the_hub_cannot_pretend_to_be_a_gateway(peer: Callable[..., Peer]) -> None:
     assert peer("linetally-hub").publish(statement_topic("gw-a"), b"forged") == NOT_AUTHORIZED
+
+
+def test_an_operators_panel_is_heard_by_its_own_gateway(broker: int, folder: Path, peer: Callable[..., Peer]) -> None:
+    """By the agent itself; neither the hub nor another gateway can speak for the panel."""
+    panel, hub, b = peer("gateway-panel-gw-a"), peer("linetally-hub"), peer("gateway-gw-b")
+    panel.subscribe(operator_answer_topic("gw-a"))
+    b.subscribe("#", operator_topic("gw-a"), operator_answer_topic("gw-a"))
+    (folder / "agent.toml").write_text(AGENT.format(port=broker, folder=folder / "certificates") + factory.opcua())
+    configuration = load(folder / "agent.toml")
+    message = {"id": "1", "line": "filling", "kind": "reason", "stop": "last", "reason": "jam", "why": "seen"}
+
+    async def scenario() -> None:
+        with Spool.open(folder) as spool:
+            log_key = SignerKey("log.example", Algorithm.ED25519, bytes(32)).verifier
+            publisher = Publisher(configuration, spool, Kid(bytes(8)), log_key, lambda: 0, lambda _: None)
+            task = asyncio.create_task(publisher.run())
+            try:
+                async with asyncio.timeout(10):
+                    while not publisher.connected:  # noqa: ASYNC110 - the broker is another process
+                        await asyncio.sleep(0.02)
+                    for stranger in (hub, b):
+                        told = await asyncio.to_thread(stranger.publish, operator_topic("gw-a"), b"{}")
+                        assert told == NOT_AUTHORIZED
+                    assert panel.client.is_connected()
+                    assert (
+                        await asyncio.to_thread(panel.publish, operator_topic("gw-a"), json.dumps(message).encode())
+                        == 0
+                    )
+                    topic, answer = await asyncio.to_thread(panel.next)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        assert topic == operator_answer_topic("gw-a")
+        assert json.loads(answer) == {
+            "id": "1", "state": "refused", "amendment": None, "words": 'who: is missing; write: who: "M. Chan"'
+        }  # fmt: skip
+
+    asyncio.run(scenario())
+    assert panel.publish(operator_topic("gw-b"), b"{}") == NOT_AUTHORIZED
+    assert panel.publish(statement_topic("gw-a"), b"{}") == NOT_AUTHORIZED
+    assert b.hears_nothing()
 
 
 def test_nobody_takes_over_another_session_by_its_client_id(peer: Callable[..., Peer]) -> None:

@@ -12,6 +12,8 @@ from protocols.wire.topics import (
     all_gateways,
     challenge_topic,
     live_topic,
+    operator_answer_topic,
+    operator_topic,
     parse_topic,
     raw_topic,
     receipt_topic,
@@ -31,6 +33,8 @@ def test_the_names() -> None:
     assert live_topic("gw-1") == "linetally/v1/gw-1/live"
     assert challenge_topic("gw-1") == "linetally/v1/gw-1/challenge"
     assert raw_topic("gw-1") == "linetally/v1/gw-1/raw"
+    assert operator_topic("gw-1") == "linetally/v1/gw-1/operator"
+    assert operator_answer_topic("gw-1") == "linetally/v1/gw-1/operator-answer"
     assert all_gateways(Channel.LIVE) == "linetally/v1/+/live"
 
 
