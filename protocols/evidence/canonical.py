@@ -181,7 +181,8 @@ def _canonical_length(value: object) -> int:
                 else:
                     levels.append(item)  # type: ignore[arg-type]
             elif kind is dict:
-                keys = list(map(_key_bytes, item))  # type: ignore[call-overload]
+                of = _INT_BYTES.__getitem__ if set(map(type, item)) == _ONLY_INTS else _key_bytes  # type: ignore[call-overload]
+                keys = list(map(of, item))  # type: ignore[call-overload]
                 if keys != sorted(keys):
                     return -1
                 length += _INT_LENGTHS[len(keys)] + sum(map(len, keys))

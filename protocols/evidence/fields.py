@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from protocols.errors import Malformed
 
@@ -50,16 +50,21 @@ def as_text(value: object, name: str, *, empty: bool = True) -> str:
     """A text for people. Control characters are refused: names end up on terminals."""
     if not isinstance(value, str):
         raise Malformed(f"{name} must be text, not {_kind(value)}")
-    if len(value) > MAX_TEXT or _CONTROL.search(value) or not (value or empty):
+    # Most texts are printable, which is quicker to tell; some that are not, such as a wide space, are allowed.
+    if len(value) > MAX_TEXT or not (value.isprintable() or not _CONTROL.search(value)) or not (value or empty):
         raise Malformed(f"{name} must be {0 if empty else 1} to {MAX_TEXT} characters without control characters")
     return value
 
 
 def as_id(value: object, name: str) -> str:
     """The id of a line, gateway or project: it may become a topic, a path or a column."""
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not is_id(value):
         raise Malformed(f"{name} must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
     return value
+
+
+def is_id(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def as_list(value: object, name: str, length: int | None = None) -> list[Any]:

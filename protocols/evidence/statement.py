@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from protocols.errors import Malformed
-from protocols.evidence.fields import MAX_INT, MAX_TIME_MS, as_bytes, as_id, as_int, as_list, as_text
+from protocols.evidence.fields import MAX_INT, MAX_TIME_MS, as_bytes, as_id, as_int, as_list, as_text, is_id
 from protocols.measurement.account import ACCOUNT_FIELDS, ACCOUNT_INTS, CATEGORIES, CalendarKind, TimeAccount, Window
 
 HASH_LENGTH: Final = 32
@@ -70,14 +70,18 @@ def lines_to_wire(lines: tuple[LineStatement, ...], record_start_ms: int) -> lis
 
 def lines_from_wire(value: object, start_ms: int, end_ms: int) -> tuple[LineStatement, ...]:
     """The statements of a record that spans [start_ms, end_ms). Raises Malformed, naming line, row and field."""
-    lines = tuple(
-        _line_from_wire(item, f"body[{i}]", start_ms, end_ms) for i, item in enumerate(as_list(value, "body"))
-    )
+    lines: list[LineStatement] = []
+    for i, item in enumerate(as_list(value, "body")):
+        try:
+            lines.append(_line_from_wire(item, start_ms, end_ms))
+        except Malformed as error:
+            # Names are put together here: a hub reads thousands of statements a second in which nothing is wrong.
+            raise Malformed(f"body[{i}]{_line_in_words(item)}: {error.what}") from None
     if not lines:
         raise Malformed("body: a measurement without a line")
     if len({line.line_id for line in lines}) != len(lines):
         raise Malformed("body: a line is stated twice")
-    return lines
+    return tuple(lines)
 
 
 def _line_to_wire(line: LineStatement, record_start_ms: int) -> list[Any]:
@@ -98,23 +102,27 @@ def _line_to_wire(line: LineStatement, record_start_ms: int) -> list[Any]:
     return [line.line_id, line.configuration_hash, raw, list(strings), rows]
 
 
-def _line_from_wire(value: object, name: str, start_ms: int, end_ms: int) -> LineStatement:
-    line_id, configuration_hash, raw, strings, rows = as_list(value, name, 5)
-    line_id = as_id(line_id, f"{name}: line id")
-    name = f"{name} (line {line_id})"
-    texts = [as_text(text, f"{name}: strings[{i}]") for i, text in enumerate(as_list(strings, f"{name}: strings"))]
+def _line_in_words(value: object) -> str:
+    known = isinstance(value, list) and len(value) > 0 and is_id(value[0])
+    return f" (line {value[0]})" if known else ""  # type: ignore[index]  # known says that it is a list
+
+
+def _line_from_wire(value: object, start_ms: int, end_ms: int) -> LineStatement:
+    line_id, configuration_hash, raw, strings, rows = as_list(value, "the statement", 5)
+    line_id = as_id(line_id, "line id")
+    texts = [as_text(text, f"strings[{i}]") for i, text in enumerate(as_list(strings, "strings"))]
     if len(set(texts)) != len(texts):
-        raise Malformed(f"{name}: strings: a text stands there twice")
+        raise Malformed("strings: a text stands there twice")
     windows: list[Window] = []
     used = 0
-    for i, row in enumerate(as_list(rows, f"{name}: rows")):
+    for i, row in enumerate(as_list(rows, "rows")):
         try:
             used = _check_row(row, used, len(texts))
         except Malformed as error:
-            raise Malformed(f"{name}: row {i}: {error.what}") from None
+            raise Malformed(f"row {i}: {error.what}") from None
         window_start = start_ms + row[0]
         if windows and window_start != windows[-1].end_ms:
-            raise Malformed(f"{name}: row {i}: does not begin where the row before it ended")
+            raise Malformed(f"row {i}: does not begin where the row before it ended")
         window_end = window_start + row[_LENGTH]
         product, order, shift = row[_TEXTS]
         windows.append(
@@ -129,15 +137,15 @@ def _line_from_wire(value: object, name: str, start_ms: int, end_ms: int) -> Lin
             )
         )
     if not windows:
-        raise Malformed(f"{name}: no rows")
+        raise Malformed("no rows")
     if windows[-1].end_ms > end_ms:
-        raise Malformed(f"{name}: the windows end after the record does")
+        raise Malformed("the windows end after the record does")
     if used != len(texts):
-        raise Malformed(f"{name}: strings: a text that no row uses")
+        raise Malformed("strings: a text that no row uses")
     return LineStatement(
         line_id,
-        as_bytes(configuration_hash, f"{name}: configuration hash", HASH_LENGTH),
-        _raw_from_wire(raw, f"{name}: raw"),
+        as_bytes(configuration_hash, "configuration hash", HASH_LENGTH),
+        _raw_from_wire(raw),
         tuple(windows),
     )
 
@@ -168,12 +176,12 @@ def _check_row(row: object, used: int, texts: int) -> int:
     return used
 
 
-def _raw_from_wire(value: object, name: str) -> RawCommitment | None:
+def _raw_from_wire(value: object) -> RawCommitment | None:
     if value is None:
         return None
-    root, chunks, samples = as_list(value, name, 3)
+    root, chunks, samples = as_list(value, "raw", 3)
     return RawCommitment(
-        as_bytes(root, f"{name} root", HASH_LENGTH),
-        as_int(chunks, f"{name} chunks"),
-        as_int(samples, f"{name} samples"),
+        as_bytes(root, "raw root", HASH_LENGTH),
+        as_int(chunks, "raw chunks"),
+        as_int(samples, "raw samples"),
     )
