@@ -24,7 +24,7 @@ from sqlalchemy import func, select
 
 from benchmarks.measures import Disagreement, Figure, Sizes
 from hub import database as db
-from hub.admission import Admitted, Head, Key, examine, place
+from hub.admission import Admitted, Head, Key, examine_all, place
 from hub.chains import load_keys
 from hub.config import IngestConfig
 from hub.database import migrate, open_database
@@ -141,8 +141,8 @@ def _admitted(folder: Path, feed: Feed, _sizes: Sizes) -> dict[str, Seconds]:
     engine.dispose()
     heads: dict[Kid, Head] = {}
     with _clock() as passed:
-        for gateway_id, made in zip(feed.ids, feed.records, strict=True):
-            record = examine(made.raw, keys, gateway_id)
+        arrived = [(made.raw, gateway_id) for gateway_id, made in zip(feed.ids, feed.records, strict=True)]
+        for record in examine_all(arrived, keys):
             if not isinstance(record, SignedRecord):
                 raise Disagreement(f"a record was refused: {record}")
             if not isinstance(place(record, heads.get(record.kid, Head()), None), Admitted):

@@ -10,7 +10,7 @@ gets its receipt again; another hash for the same sequence is a fork, and the pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -134,15 +134,37 @@ def admit(raw: bytes, state: State, topic_gateway_id: str | None = None) -> Verd
     return place(examined, state.heads.get(examined.kid, Head()), state.logged.get(key))
 
 
+def examine_all(
+    arrived: Sequence[tuple[bytes, str | None]], keys: Mapping[Kid, Key]
+) -> list[SignedRecord | NotAdmitted]:
+    """`examine` of a batch's (bytes, gateway id of the topic).
+
+    All are read before the first signature is checked: the interpreter and the curve's arithmetic each fill the
+    processor's caches, and in turns they drive each other out of them, a tenth of the time.
+    """
+    read = [_read(raw) for raw, _ in arrived]
+    return [
+        found if isinstance(found, NotAdmitted) else _vouch(found, keys, topic)
+        for found, (_, topic) in zip(read, arrived, strict=True)
+    ]
+
+
 def examine(raw: bytes, keys: Mapping[Kid, Key], topic_gateway_id: str | None) -> SignedRecord | NotAdmitted:
-    """Everything that does not depend on the chain. One signature check; may run for many records at once."""
+    """Everything that does not depend on the chain. One signature check."""
+    return examine_all([(raw, topic_gateway_id)], keys)[0]
+
+
+def _read(raw: bytes) -> SignedRecord | NotAdmitted:
     if len(raw) > MAX_BYTES:
         # Not even hashed in full: the size cap comes before any work.
         return NotAdmitted(record_hash(raw[:MAX_BYTES]), "too-large", f"{len(raw)} bytes; at most {MAX_BYTES}")
     try:
-        record = SignedRecord(raw)
+        return SignedRecord(raw)
     except Malformed as error:
         return NotAdmitted(record_hash(raw), "malformed", str(error))
+
+
+def _vouch(record: SignedRecord, keys: Mapping[Kid, Key], topic_gateway_id: str | None) -> SignedRecord | NotAdmitted:
     key = keys.get(record.kid)
     if key is None:
         words = f"key {record.kid.hex()} is not enrolled here: run `linetally-agent enrol` with a token of this hub"

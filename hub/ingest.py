@@ -29,7 +29,7 @@ from sqlalchemy import Connection, Engine, select
 
 from hub import database as db
 from hub import quarantine
-from hub.admission import Admitted, Ahead, Duplicate, Fork, Head, Key, NotAdmitted, Verdict, examine, place
+from hub.admission import Admitted, Ahead, Duplicate, Fork, Head, Key, NotAdmitted, Verdict, examine_all, place
 from hub.answers import Counts, answer, counted
 from hub.chains import load_heads, load_keys
 from hub.config import IngestConfig
@@ -56,6 +56,8 @@ MAX_BEHIND: Final = 16_384
 """Entries that the tables may be behind the log: what is in between is held in memory."""
 MAX_BATCH_BYTES: Final = 4 * 2**20
 MAX_QUEUE_BYTES: Final = 64 * 2**20
+
+_TAKEN: Final = (Admitted, Duplicate)
 
 _T = TypeVar("_T")
 
@@ -267,7 +269,7 @@ class Writer:
         self._recent.forget(self._follower.size)
         if time.monotonic() - self._keys_s > KEYS_MAX_AGE_S:
             self._load_keys()
-        examined = [examine(arrival.raw, self._keys, arrival.topic_gateway_id) for arrival in arrivals]
+        examined = examine_all([(arrival.raw, arrival.topic_gateway_id) for arrival in arrivals], self._keys)
         batch = _Batch()
         judged = [(arrival, self._place(found, batch)) for arrival, found in zip(arrivals, examined, strict=True)]
         if self.halted is not None and batch.admitted:
@@ -332,7 +334,7 @@ class Writer:
 
     def _settle(self, judged: Sequence[tuple[Arrival, Verdict]]) -> None:
         """Keeps what only the database keeps, in one transaction; usually that is nothing."""
-        aside = [(arrival.raw, verdict) for arrival, verdict in judged if isinstance(verdict, Fork | NotAdmitted)]
+        aside = [(arrival.raw, verdict) for arrival, verdict in judged if isinstance(verdict, (Fork, NotAdmitted))]
         submitted = [
             (arrival.submission_id, verdict) for arrival, verdict in judged if arrival.submission_id is not None
         ]
@@ -344,9 +346,7 @@ class Writer:
 
     def _answer(self, judged: Sequence[tuple[Arrival, Verdict]]) -> None:
         """Receipts and refusals, then the link's acknowledgements."""
-        good = {
-            v.record.hash for arrival, v in judged if arrival.topic_gateway_id and isinstance(v, Admitted | Duplicate)
-        }
+        good = {v.record.hash for arrival, v in judged if arrival.topic_gateway_id and isinstance(v, _TAKEN)}
         indices = self._recent.indices(good)
         proofs = self._log.proof_texts(sorted(indices.values()))
         size = self._log.size  # this thread alone appends
@@ -354,7 +354,7 @@ class Writer:
         told_sizes: dict[Kid, int] = {}
         for arrival, verdict in judged:
             if arrival.topic_gateway_id is not None:
-                if isinstance(verdict, Admitted | Duplicate):
+                if isinstance(verdict, _TAKEN):
                     consistency = self._consistency(verdict.record, arrival.seen_size, size, known)
                     told_sizes[verdict.record.kid] = size
                     told = answer(verdict, proofs[indices[verdict.record.hash]], consistency)
