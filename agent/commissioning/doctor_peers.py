@@ -10,10 +10,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
-from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
 from agent.commissioning.doctor import Finding, fail, failed, ok, warn
@@ -26,8 +25,9 @@ from agent.line import CLOCK_TOLERANCE_MS
 from agent.mqtt import BrokerLink, BrokerLost
 from agent.sources.modbus_frames import Refusal
 from agent.sources.modbus_values import Unusable, clock_ms, value
-from agent.sources.opcua_items import status_of, unix_ms
+from agent.sources.opcua_items import unix_ms
 from agent.sources.opcua_nodes import own, read_limits, read_namespaces, read_values, resolve
+from agent.sources.opcua_wire import Told
 from agent.sources.opcua_words import status_words
 from protocols.errors import ConfigurationError, LinetallyError
 from protocols.wire.topics import receipt_topic
@@ -156,7 +156,7 @@ async def _opcua(
                 out.append(fail(f"{about}, {tag.role.name.lower()}", f"{tag.words}: {place}", mend))
         good = 0
         for (tag, _), answer in zip(found, values, strict=True):
-            status = status_of(answer)
+            status = answer.status
             good += not status >> 30
             if status >> 30:
                 words = f"{tag.words}: {status_words(status)}"
@@ -168,9 +168,5 @@ async def _opcua(
     return [ok(about, words) if good else fail(about, words), *out]
 
 
-def _server_clock(about: str, found: ua.DataValue) -> list[Finding]:
-    moment = None if found.Value is None else found.Value.Value
-    if not isinstance(moment, datetime):
-        return []
-    server_ms = unix_ms(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
-    return [] if server_ms is None else _clock(about, server_ms)
+def _server_clock(about: str, found: Told) -> list[Finding]:
+    return _clock(about, unix_ms(found.value)) if isinstance(found.value, datetime) else []

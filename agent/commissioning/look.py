@@ -17,7 +17,6 @@ from agent.config_modbus import ModbusSource, ModbusTag
 from agent.config_opcua import OpcuaSource, OpcuaTag
 from agent.sources.modbus_frames import Refusal
 from agent.sources.modbus_values import Unusable, value
-from agent.sources.opcua_items import status_of
 from agent.sources.opcua_nodes import read_limits, read_namespaces, read_values, resolve
 from agent.sources.opcua_words import status_words
 from protocols.plc.roles import SPEED_SCALE, SignalRole
@@ -65,9 +64,8 @@ async def _opcua(configuration: AgentConfiguration, line: LineSettings, source: 
         text, trouble = "", place if isinstance(place, str) else ""
         if not trouble:
             found = next(values)
-            status = status_of(found)
-            raw = None if found.Value is None else found.Value.Value
-            text, trouble = ("", status_words(status)) if status >> 30 else (shown(raw), "")
+            status = found.status
+            text, trouble = ("", status_words(status)) if status >> 30 else (shown(found.value), "")
         out.append(Seen(line.line_id, tag.role.name.lower(), tag.words, text, trouble))
     return out
 

@@ -17,7 +17,6 @@ from asyncua.ua.object_ids import ObjectIds
 
 from agent.certificates import printable
 from agent.sources.opcua_client import PeerFault, ReadOnlyClient, asked
-from agent.sources.opcua_items import status_of
 from agent.sources.opcua_nodes import Batches, own, read_limits, read_namespaces, read_values
 from agent.sources.opcua_words import status_words
 from protocols.errors import ConfigurationError
@@ -105,9 +104,9 @@ class Space:
         """Fresh values. Raises LINK_ERRORS."""
         values = await read_values(self._session, self._read, [node.node_id for node in nodes])
         for node, found in zip(nodes, values, strict=True):
-            status = status_of(found)
+            status = found.status
             node.trouble = status_words(status) if status >> 30 else ""
-            node.raw = None if found.Value is None or status >> 30 else found.Value.Value
+            node.raw = None if status >> 30 else found.value
             node.value = "" if node.raw is None else shown(node.raw)
 
     def all(self, below: Node | None = None) -> list[Node]:

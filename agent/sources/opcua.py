@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -169,9 +169,7 @@ class OpcuaReader:
             client.uaclient.session, Batches(1), [own(ObjectIds.Server_ServerStatus_CurrentTime)]
         )
         answered_ms = self._line.now_ms()
-        moment = None if found.Value is None else found.Value.Value
         self._clock = None
-        if isinstance(moment, datetime):
-            server_ms = unix_ms(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
-            assert server_ms is not None
+        if isinstance(found.value, datetime):
+            server_ms = unix_ms(found.value)
             self._clock = server_ms - (asked_ms + answered_ms) // 2, (answered_ms - asked_ms + 1) // 2

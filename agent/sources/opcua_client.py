@@ -17,10 +17,13 @@ from typing import Any, Final, TypeVar
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.client.ua_client import UaClient, UASocketProtocol
+from asyncua.client.ua_session import UaSession
 from asyncua.common.shortcuts import Shortcuts
 from asyncua.crypto import uacrypto
-from asyncua.ua.uaerrors import UaError
+from asyncua.ua.uaerrors import UaError, UaStructParsingError
 from cryptography.exceptions import InvalidSignature
+
+from agent.sources.opcua_wire import Told, publish_answer, read_answer
 
 T = TypeVar("T")
 
@@ -94,7 +97,31 @@ class ReadOnlySocket(UASocketProtocol):
         return answer
 
 
+class ReadOnlySession(UaSession):
+    """Reads values and notifications by `opcua_wire`, at a tenth of what asyncua's objects cost."""
+
+    async def told(self, parameters: ua.ReadParameters) -> list[Told]:
+        """What `read` gives, as it was told. To be `asked` for, as all of asyncua's."""
+        request = ua.ReadRequest()
+        request.Parameters = parameters
+        return read_answer(await self._send_request(request))
+
+    async def publish(self, acks: list[ua.SubscriptionAcknowledgement]) -> ua.PublishResponse:
+        """As asyncua's own loop calls it, with `Changes` among what was notified."""
+        request = ua.PublishRequest()
+        request.Parameters.SubscriptionAcknowledgements = acks
+        answer = await self._send_request(request, timeout=0)
+        try:
+            return publish_answer(answer)
+        except (*_NONSENSE, UaError) as error:
+            raise UaStructParsingError from error  # the loop goes on; the next number tells that one is missing
+
+
 class _ReadOnlyTransport(UaClient):
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(timeout_s)
+        self.session: ReadOnlySession = ReadOnlySession(self)
+
     def _make_protocol(self) -> UASocketProtocol:
         self.protocol = ReadOnlySocket(self._timeout, security_policy=self.security_policy)
         self.protocol.pre_request_hook = self._pre_request_hook
@@ -108,7 +135,7 @@ class ReadOnlyClient(Client):
 
     def __init__(self, url: str, timeout_s: float) -> None:
         super().__init__(url, timeout=timeout_s, watchdog_intervall=timeout_s)
-        self.uaclient = _ReadOnlyTransport(timeout_s)
+        self.uaclient: _ReadOnlyTransport = _ReadOnlyTransport(timeout_s)
         self.uaclient.pre_request_hook = self._wait_until_ready
         self.nodes = Shortcuts(self.uaclient.session)
         self.name = self.description = "linetally"

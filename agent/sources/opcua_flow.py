@@ -10,14 +10,14 @@ import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from asyncua import ua
-from asyncua.client.ua_session import UaSession
 from asyncua.ua.object_ids import ObjectIds
 
 from agent.config_opcua import OpcuaSource
 from agent.line import LineInput
+from agent.sources.opcua_client import ReadOnlySession
 from agent.sources.opcua_items import Item, Items, nodes_of
 from agent.sources.opcua_nodes import Limits, own, read_values
+from agent.sources.opcua_wire import Told
 
 LOOK_S: Final = 0.2
 """How often a flow is looked after."""
@@ -41,17 +41,16 @@ class Flow(Protocol):
     async def audit(self) -> None: ...
 
 
-def same_namespaces(found: ua.DataValue, namespaces: Sequence[str]) -> bool:
+def same_namespaces(found: Told, namespaces: Sequence[str]) -> bool:
     """Whether the server's list is still this one; a list that cannot be read says nothing."""
-    value = None if found.Value is None else found.Value.Value
-    return not isinstance(value, list) or [str(uri) for uri in value] == list(namespaces)
+    return not isinstance(found.value, list) or [str(uri) for uri in found.value] == list(namespaces)
 
 
 class Polling:
     """All tags of a line read again and again, on a grid."""
 
     def __init__(
-        self, session: UaSession, source: OpcuaSource, limits: Limits, items: Items, line: LineInput,
+        self, session: ReadOnlySession, source: OpcuaSource, limits: Limits, items: Items, line: LineInput,
         namespaces: list[str],
     ) -> None:  # fmt: skip
         self._session = session
@@ -88,8 +87,8 @@ class Polling:
         namespaces, *found = await read_values(self._session, self._limits.read, nodes)
         if not same_namespaces(namespaces, self._namespaces):
             raise FlowLost("the server's namespaces have changed")
-        for item, answer in zip(items, found, strict=True):
-            # An old value again is no news; its time would be too old to be believed.
-            if item.received_ms is None or item.differs(answer):
-                self._items.take(item.handle, answer)
+        # An old value again is no news; its time would be too old to be believed.
+        pairs = zip(items, found, strict=True)
+        fresh = [(item.handle, told) for item, told in pairs if item.received_ms is None or item.differs(told)]
+        self._items.take(fresh)
         self._line.alive()

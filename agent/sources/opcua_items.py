@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from asyncua.ua.status_codes import StatusCodes
 
 from agent.config_opcua import OpcuaTag
 from agent.line import LineInput
+from agent.sources.opcua_wire import Changes, Told
 from agent.sources.opcua_words import status_words
 from protocols.plc.roles import COUNTER_ROLES, SPEED_SCALE, SignalRole
 
@@ -27,6 +28,7 @@ _GONE: Final = frozenset(
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_SAID: Final = 1000
+_OTHER_NUMBERS: Final = (SignalRole.ORDER, SignalRole.SPEED)  # see `Items._number`
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +53,12 @@ class Item:
     overflows: int = 0
     told: int = 0  # values in this connection
     silent: int = 0  # how often in a row it was found to have changed without a notification
+    column: int = field(init=False)
+    as_it_is: bool = field(init=False)  # a whole number is the line's number
+
+    def __post_init__(self) -> None:
+        self.column = self.tag.column
+        self.as_it_is = not self.tag.texts and self.tag.role not in _OTHER_NUMBERS
 
     def set_aside(self, words: str) -> None:
         self.node = None
@@ -58,10 +66,9 @@ class Item:
         self.good = False
         self.trouble = words
 
-    def differs(self, found: ua.DataValue) -> bool:
+    def differs(self, found: Told) -> bool:
         """Whether a value that was read is not the one that was told last."""
-        good = status_of(found) >> 30 == 0
-        value = None if found.Value is None else found.Value.Value
+        good, value = found.status >> 30 == 0, found.value
         if not (good and self.good):
             return good != self.good
         if isinstance(value, float) and isinstance(self.value, int | float):
@@ -102,33 +109,40 @@ class Items:
         self._line.put(item.tag.column, None, None)
         self.say(item.tag.role, f"the tag {item.tag.words} cannot be read ({words}); trying again later")
 
-    def take(self, handle: int, found: ua.DataValue, heard_ms: int | None = None) -> None:
-        """A value, in the order of its queue. `heard_ms`: when the server was heard before; None: it was read."""
-        item = self._by_handle.get(handle)
-        if item is None or item.waiting:
-            return
-        status = status_of(found)
+    def take(self, changes: Changes, heard_ms: int | None = None) -> None:
+        """Values of one answer, in the order of their queues. `heard_ms`: when the server was heard before; None: read.
+
+        What is done here is done for each change of each tag: status and role are looked at only where they are rare.
+        """
+        received_ms, heard_s = self._line.now_ms(), time.monotonic()
+        for handle, (value, status, source_ms, server_ms) in changes:
+            item = self._by_handle.get(handle)
+            if item is None or item.waiting or (status and self._is_gone(item, status, heard_ms)):
+                continue
+            item.value, item.source_ms, item.server_ms = value, source_ms, server_ms
+            item.received_ms, item.heard_s = received_ms, heard_s
+            # Severity, the two top bits, must be Good (Part 4, 7.39); Uncertain is not good enough to pay by.
+            item.good = good = status >> 30 == 0
+            item.trouble = "" if good else status_words(status)
+            if heard_ms is not None:
+                item.told += 1
+                if item.told > 1:
+                    item.silent = 0
+            number = None
+            if good:
+                number = value if item.as_it_is and type(value) is int else self._number(item.tag, value)
+            self._line.put(item.column, number, server_ms if source_ms is None else source_ms)
+
+    def _is_gone(self, item: Item, status: int, heard_ms: int | None) -> bool:
+        """Sets a tag aside that is not there any more; notes values that the server lost before this one."""
         if status & 0xFFFF_0000 in _GONE:
             self.refuse(item, status_words(status))  # as after a download to the PLC: its node may be another one now
-            return
-        role, column = item.tag.role, item.tag.column
-        source_ms = unix_ms(found.SourceTimestamp)
+            return True
         if status & _OVERFLOW == _OVERFLOW:
             self._lost(item, heard_ms)
-            self.say(role, f"{role.name.lower()}: the server lost values, its queue was full; raise queue_size")
-        item.value = None if found.Value is None else found.Value.Value
-        # Severity, the two top bits, must be Good (Part 4, 7.39); Uncertain is not good enough to pay by.
-        item.good = status >> 30 == 0
-        item.trouble = "" if item.good else status_words(status)
-        item.source_ms, item.server_ms = source_ms, unix_ms(found.ServerTimestamp)
-        item.received_ms = self._line.now_ms()
-        item.heard_s = time.monotonic()
-        if heard_ms is not None:
-            item.told += 1
-            if item.told > 1:
-                item.silent = 0
-        number = self._number(item.tag, item.value) if item.good else None
-        self._line.put(column, number, item.server_ms if source_ms is None else source_ms)
+            name = item.tag.role.name.lower()
+            self.say(item.tag.role, f"{name}: the server lost values, its queue was full; raise queue_size")
+        return False
 
     def gap(self, words: str, heard_ms: int) -> None:
         """Notifications were lost since `heard_ms`: what the tags did meanwhile is not known."""
@@ -187,14 +201,8 @@ class Items:
         ]  # fmt: skip
 
 
-def status_of(found: ua.DataValue) -> int:
-    return 0 if found.StatusCode is None else int(found.StatusCode.value)
-
-
-def unix_ms(moment: datetime | None) -> int | None:
-    """A timestamp of OPC UA in Unix ms; None for none."""
-    if moment is None:
-        return None
+def unix_ms(moment: datetime) -> int:
+    """A value of type DateTime in Unix ms."""
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(milliseconds=1)
 

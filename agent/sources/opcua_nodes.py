@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from asyncua import ua
-from asyncua.client.ua_session import UaSession
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from agent.config_opcua import OpcuaTag
-from agent.sources.opcua_client import PeerFault, ReadOnlyClient, asked
+from agent.sources.opcua_client import PeerFault, ReadOnlyClient, ReadOnlySession, asked
+from agent.sources.opcua_wire import Told
 from agent.sources.opcua_words import status_words
 
 T = TypeVar("T")
@@ -97,30 +97,29 @@ async def read_limits(client: ReadOnlyClient) -> Limits:
     return Limits(read, translate, monitor)
 
 
-async def read_values(session: UaSession, batches: Batches, nodes: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+async def read_values(session: ReadOnlySession, batches: Batches, nodes: Sequence[ua.NodeId]) -> list[Told]:
     """Each node's value with both timestamps and its own status, not from a cache. Raises LINK_ERRORS."""
 
-    async def read(part: list[ua.NodeId]) -> list[ua.DataValue]:
+    async def read(part: list[ua.NodeId]) -> list[Told]:
         parameters = ua.ReadParameters()
         parameters.MaxAge = 0
         parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
         parameters.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=AttributeIds.Value) for node in part]
-        return await session.read(parameters)
+        return await session.told(parameters)
 
     return await batches.ask(nodes, read, longest(nodes) + 32)
 
 
-async def read_namespaces(session: UaSession) -> list[str]:
+async def read_namespaces(session: ReadOnlySession) -> list[str]:
     """The URIs in the order of their numbers. Raises LINK_ERRORS."""
     (found,) = await read_values(session, Batches(1), [own(ObjectIds.Server_NamespaceArray)])
-    value = None if found.Value is None else found.Value.Value
-    if not isinstance(value, list):
+    if not isinstance(found.value, list):
         raise PeerFault("it does not tell its namespaces")
-    return [str(uri) for uri in value]
+    return [str(uri) for uri in found.value]
 
 
 async def resolve(
-    session: UaSession, limits: Limits, namespaces: Sequence[str], tags: Sequence[OpcuaTag]
+    session: ReadOnlySession, limits: Limits, namespaces: Sequence[str], tags: Sequence[OpcuaTag]
 ) -> list[ua.NodeId | str]:
     """For each tag its node id on this server now, or in words why there is none. Raises LINK_ERRORS."""
     out: list[ua.NodeId | str] = []
@@ -195,6 +194,5 @@ def longest(nodes: Sequence[ua.NodeId]) -> int:
     return max((len(node.Identifier) if isinstance(node.Identifier, str | bytes) else 16 for node in nodes), default=16)
 
 
-def _count(found: ua.DataValue) -> int:
-    value = None if found.Value is None else found.Value.Value
-    return value if isinstance(value, int) and value > 0 else 0
+def _count(found: Told) -> int:
+    return found.value if isinstance(found.value, int) and found.value > 0 else 0

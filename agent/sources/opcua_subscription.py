@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from asyncua import ua
-from asyncua.client.ua_session import UaSession
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 
 from agent.config_opcua import OpcuaSource
 from agent.line import LineInput
-from agent.sources.opcua_client import LINK_ERRORS, asked
+from agent.sources.opcua_client import LINK_ERRORS, ReadOnlySession, asked
 from agent.sources.opcua_flow import LOOK_S, FlowLost, same_namespaces
 from agent.sources.opcua_items import Item, Items, nodes_of
 from agent.sources.opcua_nodes import Limits, longest, own, read_values
+from agent.sources.opcua_wire import Told
 from agent.sources.opcua_words import status_words
 
 LEAST_SILENCE_S: Final = 5.0
@@ -41,7 +41,7 @@ class Subscription:
     """All tags of a line in one subscription. `keep_alive_s`: how often the server must say that it lives."""
 
     def __init__(
-        self, session: UaSession, source: OpcuaSource, limits: Limits, items: Items, line: LineInput,
+        self, session: ReadOnlySession, source: OpcuaSource, limits: Limits, items: Items, line: LineInput,
         namespaces: list[str], keep_alive_s: float,
     ) -> None:  # fmt: skip
         self._session = session
@@ -58,6 +58,7 @@ class Subscription:
         self._heard_s = time.monotonic()
         self._heard_ms = line.now_ms()
         self._ended = ""
+        self._taken = True  # asyncua keeps silent on what goes wrong in `_published`
         self._read_again = False
         self._suspects: list[Item] = []
         self._suspected_s = 0.0
@@ -147,6 +148,7 @@ class Subscription:
 
     def _published(self, result: ua.PublishResult) -> None:
         """asyncua calls this for each publish response, in their order."""
+        self._taken = False
         message = result.NotificationMessage
         contents = message.NotificationData or []
         number = int(message.SequenceNumber)
@@ -157,24 +159,24 @@ class Subscription:
         self._next = number + 1 if contents else number
         heard_ms, self._heard_ms, self._heard_s = self._heard_ms, self._line.now_ms(), time.monotonic()
         for content in contents:
-            if isinstance(content, ua.DataChangeNotification):
-                for notification in content.MonitoredItems:
-                    if notification.ClientHandle == _NAMESPACES:
-                        self._check_namespaces(notification.Value)
-                    else:
-                        self._items.take(notification.ClientHandle, notification.Value, heard_ms)
+            if isinstance(content, list):
+                for handle, told in content:
+                    if handle == _NAMESPACES:
+                        self._check_namespaces(told)
+                self._items.take(content, heard_ms)
             elif isinstance(content, ua.StatusChangeNotification):
                 self._ended = f"the subscription ended ({status_words(content.Status.value)})"
         if not result.MoreNotifications:
             self._line.alive()
+        self._taken = True
 
-    def _check_namespaces(self, found: ua.DataValue) -> None:
+    def _check_namespaces(self, found: Told) -> None:
         if not same_namespaces(found, self._namespaces):
             self._ended = "the server's namespaces have changed"
 
     async def check(self) -> None:
-        if self._ended:
-            raise FlowLost(self._ended)
+        if self._ended or not self._taken:
+            raise FlowLost(self._ended or "what the server said could not be taken in")
         silent_s = time.monotonic() - self._heard_s
         if silent_s > self._silence_s:
             raise FlowLost(f"connected, but the server has sent nothing for {silent_s:.0f} s")
@@ -197,9 +199,8 @@ class Subscription:
         pairs = [(item, value) for item, value in zip(live, found, strict=True) if item.heard_s < began_s]
         self._suspects = [item for item, value in pairs if not item.waiting and item.differs(value)]
         self._suspected_s = began_s
-        for item, value in pairs:
-            if item.silent > 1:
-                self._items.take(item.handle, value)  # it is known to say nothing by itself
+        # Those that are known to say nothing by themselves.
+        self._items.take([(item.handle, value) for item, value in pairs if item.silent > 1])
 
     async def _judge(self) -> None:
         silent = [item for item in self._suspects if not item.waiting and item.heard_s < self._suspected_s]
@@ -211,7 +212,5 @@ class Subscription:
             raise FlowLost(f"connected, but {fresh[0].tag.words} changed and the server did not say so")
 
     async def _read(self, items: Sequence[Item]) -> None:
-        for item, value in zip(
-            items, await read_values(self._session, self._limits.read, nodes_of(items)), strict=True
-        ):
-            self._items.take(item.handle, value)
+        found = await read_values(self._session, self._limits.read, nodes_of(items))
+        self._items.take([(item.handle, told) for item, told in zip(items, found, strict=True)])

@@ -92,7 +92,7 @@ class Plc:
 
 
 class Recorder(LineRecorder):
-    """A line's input that also wakes for each value, and looks again by itself: what is waited for may be the peer's."""
+    """A line's input that wakes for each value too, and looks again by itself: what is waited for may be the peer's."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from asyncua.common.connection import TransportLimits
 
 from agent.keys import write_private
 from agent.sources.opcua_items import Items
+from agent.sources.opcua_wire import Told
 from protocols.plc.roles import SPEED_SCALE, SignalRole
 from tests.agent.opcua.support import PRODUCT, STATE, TOTAL, Plc, Recorder, reading, tag
 
@@ -31,7 +32,7 @@ def test_texts_mean_what_the_tag_says(value: object, number: int | None) -> None
     spoken = replace(tag(STATE, "State"), texts=(("Executing", 6), ("NotExecuting", 2)))
     items = Items([spoken], {}, line)
     items.all[0].waiting = False
-    items.take(1, ua.DataValue(ua.Variant(value)))
+    items.take([(1, Told(value))])
     assert line.values == [(STATE, number, None)]
 
 
@@ -49,7 +50,7 @@ def test_numbers(role: SignalRole, value: object, number: int | None) -> None:
     line = Recorder()
     items = Items([tag(role, "x")], {"Cola": 5}, line)
     items.all[0].waiting = False
-    items.take(1, ua.DataValue(ua.Variant(value)))
+    items.take([(1, Told(value))])
     assert [found[1] for found in line.values] == [number]
 
 
