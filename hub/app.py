@@ -38,6 +38,7 @@ from hub.projections.index import Index
 from hub.registry import Gateway, Registry
 from hub.root import load_log_key
 from hub.services import HubStatus, Services
+from hub.sparkplug import SparkplugEar
 from protocols.errors import ConfigurationError, Refused
 from protocols.evidence.note import SignerKey
 from protocols.wire.topics import Channel
@@ -63,12 +64,18 @@ def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
         # Bound before anything is started: a port in use is said at once, and nothing has to be undone.
         listening = stack.enter_context(_listen(config))
         bus, registry = LiveBus(), Registry(engine)
+
+        def may_speak_for(gateway_id: str, line_id: str) -> bool:
+            return writer.may_speak_for(gateway_id, line_id)
+
+        sparkplug = SparkplugEar(config.live, bus, may_speak_for, now_ms) if config.live.sparkplug else None
         link = Link(
             config.broker,
             receive_maximum=config.ingest.queue_records,
             bus=bus,
-            may_speak_for=lambda gateway_id, line_id: writer.may_speak_for(gateway_id, line_id),
+            may_speak_for=may_speak_for,
             now_ms=now_ms,
+            sparkplug=sparkplug,
         )
         writer = Writer(engine, log, config.ingest, now_ms, link.publish, config.log.disbelieve)
         broker = None
@@ -108,7 +115,7 @@ def serve(config: HubConfig, ready: Callable[[str], None]) -> int:
             log=log if cosigner is None else CosignedLog(log, cosigner),
             index=Index(engine),
             live=bus,
-            status=lambda: _status(started_ms, log, writer, link, broker, influx, cosigner, challenger),
+            status=lambda: _status(started_ms, log, writer, link, broker, influx, cosigner, challenger, sparkplug),
             enrol=lambda request: _enrol(engine, request),
             write_report=lambda project_id: _write_report(services, project_id),
             log_vkey=str(signer.verifier),
@@ -209,6 +216,7 @@ def _status(
     influx: InfluxThread | None,
     cosigner: Cosigner | None,
     challenger: Challenger,
+    sparkplug: SparkplugEar | None,
 ) -> HubStatus:
     counts = writer.counts()
     alarms = [counts.alarm, link.alarm, influx and influx.alarm, challenger.alarm]
@@ -231,6 +239,7 @@ def _status(
         refused_count=counts.refused_count,
         fork_count=counts.fork_count,
         alarms=tuple(alarm for alarm in alarms if alarm),
+        sparkplug=None if sparkplug is None else sparkplug.counts,
     )
 
 

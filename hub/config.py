@@ -18,6 +18,7 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 from protocols.errors import ConfigurationError, Malformed, Refused
 from protocols.evidence.note import Algorithm, VerifierKey
 from protocols.evidence.policy import NO_QUORUM, QUORUM_NAME
+from protocols.wire.sparkplug import is_group
 
 
 class Access(Enum):
@@ -96,6 +97,19 @@ class IngestConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveConfig:
+    """What the live page listens to beside the agents' JSON. `sparkplug`: Sparkplug B on the same broker.
+
+    `sparkplug_groups`: of these groups alone; empty: of all. `sparkplug_rebirth`: a gateway of the registry may be
+    asked to be born again where messages were missed; the one thing that is ever sent.
+    """
+
+    sparkplug: bool = False
+    sparkplug_groups: tuple[str, ...] = ()
+    sparkplug_rebirth: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AuditConfig:
     """`keep_megabytes`: of raw samples that gateways were asked for; the days that came first go first."""
 
@@ -124,6 +138,7 @@ class HubConfig:
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     ingest: IngestConfig = field(default_factory=IngestConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
+    live: LiveConfig = field(default_factory=LiveConfig)
     influx: InfluxConfig | None = None
     witness: tuple[WitnessConfig, ...] = ()
 
@@ -209,6 +224,11 @@ def _resolve(config: HubConfig, folder: Path, reader: _Reader) -> HubConfig:
             "log.origin", "an origin is a name like a URL without https://, with no space and no plus",
             'write origin = "hub.example.org/linetally"',
         )  # fmt: skip
+    for group in config.live.sparkplug_groups:
+        if not is_group(group):
+            raise reader.error(
+                "live.sparkplug_groups", f"{group!r} cannot be in a topic", "up to 64 characters without + # /"
+            )
     _check_witnesses(config, reader)
     data = folder / config.data
 

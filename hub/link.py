@@ -1,8 +1,8 @@
 """The link to the broker: one paho client (MQTT 5) whose session outlives the hub.
 
-Decides subscriptions, acknowledgement by hand and what becomes of live messages. A PUBACK only tells the broker; it is
-sent after the commit, so that a broker that keeps sessions repeats what a killed hub had not finished. Losing the
-broker's state costs nothing: agents repeat what has no receipt.
+Decides subscriptions, acknowledgement by hand and what becomes of live messages (Sparkplug's: `sparkplug`). A PUBACK
+only tells the broker; it is sent after the commit, so that a broker that keeps sessions repeats what a killed hub had
+not finished. Losing the broker's state costs nothing: agents repeat what has no receipt.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from hub.config import BrokerConfig
 from hub.ingest import Arrival
 from hub.live import LiveBus, LiveMessage
+from hub.sparkplug import SparkplugEar
 from protocols.errors import ConfigurationError, Malformed
 from protocols.wire import topics
 from protocols.wire.receipt import CHECKPOINT_PROPERTY
+from protocols.wire.sparkplug import NAMESPACE
 from protocols.wire.topics import Channel
 
 logger = logging.getLogger("hub.link")
@@ -34,6 +36,7 @@ SESSION_EXPIRY_S: Final = 7 * 24 * 3600
 KEEPALIVE_S: Final = 20
 RECONNECT_MAX_S: Final = 30
 MAX_LIVE_BYTES: Final = 65_535
+SPARKPLUG: Final = f"{NAMESPACE}/"
 _DISCONNECTED_WORDS: Final = "No connection to the broker {host}:{port}. Agents keep their records until it is back."
 
 
@@ -51,8 +54,10 @@ class Link:
         bus: LiveBus,
         may_speak_for: Callable[[str, str], bool],
         now_ms: Callable[[], int],
+        sparkplug: SparkplugEar | None = None,
     ) -> None:
         self._config = config
+        self._sparkplug = sparkplug
         self._bus = bus
         self._may_speak_for = may_speak_for
         self._now_ms = now_ms
@@ -115,10 +120,13 @@ class Link:
             logger.error("the broker %s:%d refuses the hub: %s", self._config.host, self._config.port, reason)
             return
         self._connection += 1
-        client.subscribe([
-            (topics.all_gateways(channel), SubscribeOptions(qos=topics.QOS[channel]))
-            for channel in (Channel.STATEMENT, Channel.LIVE, Channel.RAW)
-        ])  # fmt: skip
+        wanted = [
+            (topics.all_gateways(each), topics.QOS[each]) for each in (Channel.STATEMENT, Channel.LIVE, Channel.RAW)
+        ]
+        if self._sparkplug is not None:
+            self._sparkplug.connected()
+            wanted += [(name, 1) for name in self._sparkplug.filters]
+        client.subscribe([(name, SubscribeOptions(qos=qos)) for name, qos in wanted])
         self._connected.set()
         logger.info("connected to the broker %s:%d", self._config.host, self._config.port)
 
@@ -136,6 +144,12 @@ class Link:
             if message.qos and connection == self._connection and self.is_connected:
                 client.ack(message.mid, message.qos)
 
+        if self._sparkplug is not None and message.topic.startswith(SPARKPLUG):
+            # A retained birth is of another time: Sparkplug retains none.
+            if not message.retain:
+                self._sparkplug.take(message.topic, bytes(message.payload), self._send)
+            acknowledge()
+            return
         try:
             gateway_id, channel = topics.parse_topic(message.topic)
         except Malformed:
@@ -154,6 +168,9 @@ class Link:
             if self._may_speak_for(gateway_id, line_id):
                 self._bus.publish(LiveMessage(line_id, gateway_id, self._now_ms(), live))
         acknowledge()
+
+    def _send(self, topic: str, payload: bytes) -> None:
+        self._client.publish(topic, payload, qos=0)
 
 
 def _seen_size(properties: Properties | None) -> int:

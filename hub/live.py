@@ -1,7 +1,7 @@
 """The live bus: what lines say of themselves this second, for pages only.
 
-Decides that the newest message of each line is kept and that a slow reader loses the oldest messages, never the
-memory of the hub. Nothing here is evidence: messages are unsigned, and lost at a restart.
+Decides that the newest message of each line and source is kept and that a slow reader loses the oldest messages,
+never the memory of the hub. Nothing here is evidence: messages are unsigned, and lost at a restart.
 
 Threads: `publish` may be called from any thread; a subscription belongs to the event loop that opened it.
 """
@@ -13,8 +13,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from enum import StrEnum
 from typing import Any, Final
+
+from protocols.wire.sparkplug_payload import Value
 
 QUEUE_MESSAGES: Final = 64
 """A minute of one line at 1/s. A page that has read nothing for so long is shown what is newest."""
@@ -32,18 +34,54 @@ class LiveMessage:
     data: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class SparkplugMessage:
+    """A line as Sparkplug shows it: all metrics that are known of it, by name; `time_ms` by the gateway's clock.
+
+    `waiting`: records without a receipt at its gateway; None where it does not say.
+    """
+
+    line_id: str
+    gateway_id: str
+    received_ms: int
+    time_ms: int
+    metrics: Mapping[str, Value]
+    waiting: int | None = None
+
+
+class Loss(StrEnum):
+    """Why a line is not heard any more."""
+
+    GATEWAY = "gateway"  # it left the broker
+    PLC = "plc"  # the gateway is there, and does not read the line
+    BROKER = "broker"  # the hub itself was away from the broker, and does not know
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A line is not heard any more, as its gateway or the broker said. `received_ms`: the hub's wall clock."""
+
+    line_id: str
+    gateway_id: str
+    received_ms: int
+    loss: Loss
+
+
+News = LiveMessage | SparkplugMessage | Departure
+
+
 @dataclass(eq=False)
 class Subscription:
     """One reader's view. `dropped_count`: messages that it was too slow for."""
 
     loop: asyncio.AbstractEventLoop
-    queue: asyncio.Queue[LiveMessage] = field(default_factory=lambda: asyncio.Queue(QUEUE_MESSAGES))
+    queue: asyncio.Queue[News] = field(default_factory=lambda: asyncio.Queue(QUEUE_MESSAGES))
     dropped_count: int = 0
 
-    async def get(self) -> LiveMessage:
+    async def get(self) -> News:
         return await self.queue.get()
 
-    def _offer(self, message: LiveMessage) -> None:
+    def _offer(self, message: News) -> None:
         if self.queue.full():
             self.queue.get_nowait()
             self.dropped_count += 1
@@ -55,23 +93,36 @@ class LiveBus:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._latest: dict[str, LiveMessage] = {}
+        self._latest: dict[tuple[str, type[News]], News] = {}  # the newest last
         self._subscriptions: set[Subscription] = set()
 
-    def publish(self, message: LiveMessage) -> None:
+    def publish(self, message: News) -> None:
+        key = (message.line_id, type(message))
         with self._lock:
-            if message.line_id not in self._latest and len(self._latest) >= MAX_LINES:
+            if self._latest.pop(key, None) is None and len(self._latest) >= MAX_LINES * 3:
                 return
-            self._latest[message.line_id] = message
+            self._latest[key] = message
             subscriptions = tuple(self._subscriptions)
         for subscription in subscriptions:
             if not subscription.loop.is_closed():
                 subscription.loop.call_soon_threadsafe(subscription._offer, message)
 
-    def latest(self) -> Mapping[str, LiveMessage]:
-        """By line id, as of now."""
+    def gateway_lost(self, gateway_id: str, now_ms: int) -> None:
+        """The gateway has left the broker: each line that it spoke for last is not heard any more."""
+        speaker = {each.line_id: each.gateway_id for each in self.latest() if not isinstance(each, Departure)}
+        for line_id in [line_id for line_id, of in speaker.items() if of == gateway_id]:
+            self.publish(Departure(line_id, gateway_id, now_ms, Loss.GATEWAY))
+
+    def sparkplug_lost(self, now_ms: int) -> None:
+        """What Sparkplug told holds until a death, and deaths may have been missed."""
+        for each in self.latest():
+            if isinstance(each, SparkplugMessage):
+                self.publish(Departure(each.line_id, each.gateway_id, now_ms, Loss.BROKER))
+
+    def latest(self) -> list[News]:
+        """The newest message of each line and kind, in the order in which they came."""
         with self._lock:
-            return MappingProxyType(dict(self._latest))
+            return list(self._latest.values())
 
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:

@@ -17,6 +17,7 @@ from hub.config import HubConfig
 from hub.live import LiveBus
 from hub.projections.index import Index
 from hub.registry import Gateway, Registry
+from hub.sparkplug_nodes import SparkplugCounts
 from protocols.evidence.merkle import NodeHash
 from protocols.evidence.proof import TlogProof
 
@@ -53,6 +54,7 @@ class HubStatus:
     refused_count: int
     fork_count: int
     alarms: tuple[str, ...] = ()
+    sparkplug: SparkplugCounts | None = None  # None: it is not listened to
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from hub.api.live_message import LineView, parse_live, present
-from hub.live import LiveBus, LiveMessage
+from hub.api.live_message import LineView, Source, parse_live, present
+from hub.api.sparkplug_view import SparkplugLine, pieces_per_hour
+from hub.live import Departure, LiveBus, LiveMessage, Loss, News, SparkplugMessage
 from protocols.errors import Malformed
 
 Reasons = Mapping[str, Mapping[int, str]]
@@ -23,6 +24,8 @@ TREND_EVERY_MS: Final = 5_000
 TREND_POINTS: Final = 121  # ten minutes
 MAX_READERS: Final = 500
 ZONES_EVERY_S: Final = 30.0
+LIVE_FRESH_MS: Final = 5_000
+"""So long after an agent's live message (one comes each second) Sparkplug's account of the same line is not shown."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +75,7 @@ class Board:
         self._zones: Mapping[str, str] = {}
         self._reasons: Reasons = {}
         self._views: dict[str, LineView] = {}
+        self._sparkplug_lines: dict[str, SparkplugLine] = {}
         self._trends: dict[str, deque[tuple[int, float]]] = {}
         self._readers: set[Reader] = set()
         self._closed = False
@@ -82,7 +86,7 @@ class Board:
         try:
             await self._read()
             with bus.subscribe() as subscription:
-                for message in bus.latest().values():
+                for message in bus.latest():
                     self.publish(message)
                 while True:
                     self.publish(await subscription.get())
@@ -98,35 +102,69 @@ class Board:
         self._zones = await asyncio.to_thread(self._read_zones)
         self._reasons = await asyncio.to_thread(self._read_reasons)
 
-    def publish(self, message: LiveMessage) -> None:
+    def publish(self, message: News) -> None:
         """Computes the line's view once and hands it to every reader that may see the line."""
+        match message:
+            case LiveMessage():
+                view = self._live(message)
+            case SparkplugMessage():
+                view = self._sparkplug(message)
+            case Departure():
+                view = self._gone(message)
+        if view is None:
+            return
+        self._views[view.line] = view
+        if self._readers:
+            text = view.model_dump_json()
+            for reader in self._readers:
+                reader.offer(view.line, text)
+
+    def _live(self, message: LiveMessage) -> LineView | None:
         try:
             live = parse_live(message.data)
         except Malformed as error:
             _log.warning("live message of gateway %s dropped: %s", message.gateway_id, error.what)
-            return
+            return None
         if live.line != message.line_id:
             _log.warning("live message of gateway %s names another line than it came for", message.gateway_id)
-            return
-        trend = self._trends.setdefault(live.line, deque(maxlen=TREND_POINTS))
-        if live.pieces_per_hour is not None:
-            if trend and live.time_ms < trend[-1][0]:
-                trend.clear()  # the line's clock went back: a curve across that would be a fiction
-            if not trend or live.time_ms - trend[-1][0] >= TREND_EVERY_MS:
-                trend.append((live.time_ms, live.pieces_per_hour))
-        view = present(
+            return None
+        return present(
             live,
             gateway=message.gateway_id,
             timezone=self._zones.get(live.line, "UTC"),
             received_ms=message.received_ms,
-            trend=list(trend),
+            trend=self._trend(live.line, live.time_ms, live.pieces_per_hour),
             amended=self._reasons.get(live.line, {}),
         )
-        self._views[live.line] = view
-        if self._readers:
-            text = view.model_dump_json()
-            for reader in self._readers:
-                reader.offer(live.line, text)
+
+    def _sparkplug(self, message: SparkplugMessage) -> LineView | None:
+        """None while the line's agent itself is heard, which says more."""
+        known = self._views.get(message.line_id)
+        if known is not None and known.source is Source.LIVE:
+            if message.received_ms - known.received_ms < LIVE_FRESH_MS:
+                return None
+            self._trends.pop(message.line_id, None)  # what it said before has another clock and another span
+        line = self._sparkplug_lines.setdefault(message.line_id, SparkplugLine())
+        trend = self._trend(message.line_id, message.time_ms, pieces_per_hour(message))
+        return line.view(message, self._zones.get(message.line_id, "UTC"), trend)
+
+    def _gone(self, message: Departure) -> LineView | None:
+        """The last view with why it is the last. A line whose agent is heard is only gone with its gateway."""
+        known = self._views.get(message.line_id)
+        if known is None or known.gateway != message.gateway_id:
+            return None
+        if known.source is Source.LIVE and message.loss is not Loss.GATEWAY:
+            return None
+        return known.model_copy(update={"gone": message.loss, "gone_ms": message.received_ms})
+
+    def _trend(self, line_id: str, time_ms: int, pieces_per_hour: float | None) -> list[tuple[int, float]]:
+        trend = self._trends.setdefault(line_id, deque(maxlen=TREND_POINTS))
+        if pieces_per_hour is not None:
+            if trend and time_ms < trend[-1][0]:
+                trend.clear()  # the line's clock went back: a curve across that would be a fiction
+            if not trend or time_ms - trend[-1][0] >= TREND_EVERY_MS:
+                trend.append((time_ms, pieces_per_hour))
+        return list(trend)
 
     def views(self) -> dict[str, LineView]:
         """The newest view of each line that has spoken since the hub started."""

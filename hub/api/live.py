@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Final
 
 from fastapi import APIRouter, HTTPException
@@ -45,6 +46,7 @@ def hub_state(services: Services) -> models.HubState:
         refused_count=status.refused_count,
         fork_count=status.fork_count,
         alarms=list(status.alarms),
+        sparkplug=None if status.sparkplug is None else models.Sparkplug(**asdict(status.sparkplug)),
     )
 
 

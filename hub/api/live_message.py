@@ -7,12 +7,14 @@ into figures, once for all readers. The signed windows take another way: ingest,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hub.api.figures import Figures, Frozen, figures
+from hub.live import Loss
 from protocols.errors import Malformed
 from protocols.measurement.account import ACCOUNT_INTS, Category, TimeAccount
 from protocols.measurement.definition import ISO, Definition
@@ -22,10 +24,10 @@ MAX_MESSAGE_BYTES: Final = 65_536
 MAX_RIBBON: Final = 400
 MAX_STOPS: Final = 5
 # JSON's numbers are doubles in a browser: integers above this would change on their way.
-_SAFE: Final = 2**53 - 1
+SAFE: Final = 2**53 - 1
 
-Milliseconds = Annotated[int, Field(ge=0, le=_SAFE, strict=True)]
-Count = Annotated[int, Field(ge=-_SAFE, le=_SAFE, strict=True)]
+Milliseconds = Annotated[int, Field(ge=0, le=SAFE, strict=True)]
+Count = Annotated[int, Field(ge=-SAFE, le=SAFE, strict=True)]
 Name = Annotated[str, Field(max_length=200)]
 StateName = Annotated[str, Field(pattern="^(" + "|".join(State.__members__) + ")$")]
 CategoryName = Annotated[str, Field(pattern="^(" + "|".join(Category.__members__) + ")$")]
@@ -83,26 +85,51 @@ class LiveMessage(BaseModel):
     ribbon: Annotated[list[tuple[Milliseconds, CategoryName | CategoryNumber]], Field(max_length=1000)] = []
     stops: Annotated[list[Stop], Field(max_length=100)] = []
     simulated: bool = False
-    late_count: Annotated[int, Field(ge=0, le=_SAFE)] = 0
+    late_count: Annotated[int, Field(ge=0, le=SAFE)] = 0
     receipt: LiveReceipt | None = None
-    spool_depth: Annotated[int, Field(ge=0, le=_SAFE)] = 0
+    spool_depth: Annotated[int, Field(ge=0, le=SAFE)] = 0
     definition: Annotated[str, Field(max_length=300)] = ""
     definition_hash: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
     definition_data: Annotated[dict[Name, Name | Count], Field(max_length=40)] | None = None
 
 
+class Source(StrEnum):
+    """By what a line was heard."""
+
+    LIVE = "live"  # its agent's live message
+    SPARKPLUG = "sparkplug"
+
+
+class Told(Frozen):
+    """The shift so far as Sparkplug tells it: rounded by the gateway, null where it does not say."""
+
+    oee_percent: float | None
+    availability_percent: float | None
+    effectiveness_percent: float | None
+    quality_percent: float | None
+    total_count: int | None
+    good_count: int | None
+    reject_count: int | None
+
+
 class LineView(Frozen):
     """What a page shows of a line, with figures made from integers. Times are ms UTC; `timezone` is the site's.
 
+    Of a line that is heard by Sparkplug alone, `told` stands instead of the figures, and `name` is empty. `gone`: why
+    it is not heard any more, where the broker or its gateway has said so (at `gone_ms`, the hub's clock); a line of the
+    source "live" that is silent for some seconds is not heard either, one of the source "sparkplug" says only changes.
     `ribbon`: [start, category] of each run, oldest first; `stops`: newest first; `trend`: [time, pieces an hour].
     """
 
     line: str
     name: str
     gateway: str
+    source: Source = Source.LIVE
     timezone: str
     time_ms: int
     received_ms: int
+    gone: Loss | None = None
+    gone_ms: int | None = None
     state: str
     category: str
     since_ms: int
@@ -111,8 +138,9 @@ class LineView(Frozen):
     shift: str
     shift_start_ms: int | None
     shift_end_ms: int | None
-    shift_figures: Figures
-    recent_figures: Figures
+    shift_figures: Figures | None
+    recent_figures: Figures | None
+    told: Told | None = None
     target_shift: int | None
     target_now: int | None
     pieces_per_hour: float | None

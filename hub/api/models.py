@@ -130,6 +130,15 @@ class Enrolled(Frozen):
     log_key: str
 
 
+class Sparkplug(Frozen):
+    """Sparkplug messages since the start that were not used, gaps in their numbers, rebirths that were asked for."""
+
+    malformed_count: int
+    foreign_count: int
+    gap_count: int
+    rebirth_count: int
+
+
 class HubState(Frozen):
     """How the hub is. `alarms` are whole sentences with what to do."""
 
@@ -145,6 +154,7 @@ class HubState(Frozen):
     refused_count: int
     fork_count: int
     alarms: list[str]
+    sparkplug: Sparkplug | None = Field(None, description="null: the hub does not listen to it")
 
 
 class Week(Frozen):

@@ -61,6 +61,7 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "standing_indicative": ("Indicative: coverage under 95 %", "僅供參考：覆蓋率低於 95 %"),
     "standing_withheld": ("Do not rely on it: coverage under 80 %", "不宜採信：覆蓋率低於 80 %"),
     "standing_none": ("No planned time yet", "尚無計劃時間"),
+    "standing_told": ("By Sparkplug, rounded", "來自 Sparkplug，經取整"),
     "too_fast": (
         "Over 100 %: the configured ideal cycle is slower than the line.",
         "超過 100 %：設定的理想週期比實際慢。",
@@ -158,6 +159,19 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
         "No data from gateway {gateway} since {time}. Check its power and network.",
         "自 {time} 起沒有收到閘道器 {gateway} 的數據。請檢查其電源及網絡。",
     ),
+    "gone_gateway": (
+        "Gateway {gateway} left the broker at {time}. Check its power and network.",
+        "閘道器 {gateway} 已於 {time} 離開訊息代理。請檢查其電源及網絡。",
+    ),
+    "gone_plc": (
+        "Gateway {gateway} has not read this line's PLC since {time}. Check the PLC and the cable to it.",
+        "閘道器 {gateway} 自 {time} 起無法讀取此生產線的 PLC。請檢查 PLC 及其連接線。",
+    ),
+    "told_sparkplug": (
+        "As the gateway tells it by Sparkplug, rounded there.",
+        "由閘道器經 Sparkplug 提供，並在該處取整。",
+    ),
+    "not_told": ("Sparkplug does not tell this.", "Sparkplug 不提供此項。"),
     "silent_hub": (
         "No connection to the hub since {time}. The figures below have stopped moving.",
         "自 {time} 起與中樞失去連線。下列數字已停止更新。",

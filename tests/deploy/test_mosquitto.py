@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +26,7 @@ from agent.publisher import Publisher
 from agent.spool import Spool
 from protocols.evidence.cose import Kid
 from protocols.evidence.note import Algorithm, SignerKey
+from protocols.wire.sparkplug import Kind, Topic, listening
 from protocols.wire.topics import (
     Channel,
     all_gateways,
@@ -205,6 +206,30 @@ def test_statements_go_up_and_receipts_come_down(peer: Callable[..., Peer]) -> N
     assert a.next() == (challenge_topic("gw-a"), b"challenge")
     assert a.publish(raw_topic("gw-a"), b"piece") == 0
     assert hub.next() == (raw_topic("gw-a"), b"piece")
+
+
+def test_sparkplug_goes_up_under_the_gateways_own_name_and_only_a_gateways_command_comes_down(
+    peer: Callable[..., Peer],
+) -> None:
+    hub, a = peer("linetally-hub"), peer("gateway-gw-a")
+    hub.subscribe(*listening("Tai Po"))
+    command = str(Topic("Tai Po", Kind.NCMD, "gw-a"))
+    a.subscribe(command)
+    own = [
+        Topic("Tai Po", kind, "gw-a", line)
+        for kind, line in ((Kind.NBIRTH, ""), (Kind.DBIRTH, "filling"), (Kind.DDATA, "filling"), (Kind.NDEATH, ""))
+    ]
+    for topic in own:
+        assert a.publish(str(topic), b"metrics") == 0
+        assert hub.next() == (str(topic), b"metrics")
+    assert hub.publish(command, b"rebirth") == 0
+    assert a.next() == (command, b"rebirth")
+    # Last, since this broker ends the connection of whoever is refused.
+    for topic in own:
+        assert a.publish(str(replace(topic, node="gw-b")), b"forged") == NOT_AUTHORIZED
+        assert hub.publish(str(topic), b"forged") == NOT_AUTHORIZED
+    assert hub.publish("spBv1.0/Tai Po/DCMD/gw-a/filling", b"an order to a machine") == NOT_AUTHORIZED
+    assert a.publish(str(Topic("Tai Po", Kind.NCMD, "gw-b")), b"rebirth") == NOT_AUTHORIZED
 
 
 @pytest.mark.parametrize(

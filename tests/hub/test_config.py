@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.config import Access, HubConfig, load_config, parse_config
+from hub.config import Access, HubConfig, LiveConfig, load_config, parse_config
 from protocols.errors import ConfigurationError
 
 FOLDER = Path("/etc/linetally")
@@ -45,6 +45,9 @@ def test_everything_is_read() -> None:
         url = "postgresql+psycopg://hub@db/hub"
         [ingest]
         batch_records = 10
+        [live]
+        sparkplug = true
+        sparkplug_groups = ["Tai Po"]
         [influx]
         url = "http://influx:8086"
         org = "o"
@@ -57,6 +60,7 @@ def test_everything_is_read() -> None:
     assert config.broker.ca_file == FOLDER / "ca.crt"
     assert config.log.key_file == Path("/var/lib/hub/log.key")
     assert config.database_url == "postgresql+psycopg://hub@db/hub"
+    assert config.live == LiveConfig(True, ("Tai Po",), False)
     assert config.influx is not None and config.influx.token_file == FOLDER / "influx.token"
     assert config.ingest.batch_records == 10
 

@@ -81,7 +81,7 @@ export function percent(node, share, withUnit = true) {
     node.title = t(share.undefined_because);
     return;
   }
-  node.title = `${share.numerator} / ${share.denominator}`;
+  node.title = share.numerator === null ? t("told_sparkplug") : `${share.numerator} / ${share.denominator}`;
   const shown = number1(share.percent);
   if (!withUnit) { text(node, `${shown} %`); return; }
   if (node.firstChild?.nodeValue === shown) return;
@@ -134,15 +134,35 @@ export function shiftWords(view) {
   return t("of_shift", { name: name ?? "", day: Number.isNaN(parsed) ? date : spoken.format(parsed) });
 }
 
+// The figures of a view. Those that Sparkplug tells are rounded by the gateway: no fraction, no losses, no coverage.
+export function figuresOf(view) {
+  if (view.shift_figures) return view.shift_figures;
+  const told = view.told;
+  const share = (percent) => ({ percent, numerator: null, denominator: null, undefined_because: "not_told" });
+  return {
+    oee: share(told.oee_percent), availability: share(told.availability_percent),
+    effectiveness: share(told.effectiveness_percent), quality: share(told.quality_percent), coverage: share(null),
+    standing: "told", losses: null, good_count: told.good_count,
+  };
+}
+export const recentOee = (view) => (view.recent_figures ? view.recent_figures.oee : { percent: null, undefined_because: "not_told" });
+
+// Why a line is not heard: the broker or its gateway said so, or nothing came for a while.
+export function silentWords(view, since, zone, clock = time) {
+  if (!view || since === undefined) return t("never_heard");
+  return t({ gateway: "gone_gateway", plc: "gone_plc" }[view.gone] ?? "silent_line", { gateway: view.gateway, time: clock(since, zone) });
+}
+
 // The live stream. `heard` is called with each view; silence is watched on the browser's monotonic clock, because the
 // clocks of browser and hub need not agree.
 export const SILENT_MS = 5000;
 export class Live {
   constructor(heard, { line = null, beat = () => {} } = {}) {
-    this.heardAt = new Map();  // line -> [performance.now() when it was heard, hub's wall clock then]
+    this.heardAt = new Map();  // line -> when it was heard (performance.now()), its view
     this.hubAt = [performance.now(), data.hub.now_ms];
+    this.brokerGoneMs = data.hub.broker_connected ? null : data.hub.now_ms;
     for (const view of data.views ?? []) {
-      this.heardAt.set(view.line, [performance.now() - Math.max(0, data.hub.now_ms - view.received_ms), view.received_ms]);
+      this.heardAt.set(view.line, { at: performance.now() - Math.max(0, data.hub.now_ms - view.received_ms), view });
       heard(view);
     }
     beat(data.hub);
@@ -152,16 +172,18 @@ export class Live {
       const source = new EventSource(url);
       source.addEventListener("line", (event) => {
         const view = JSON.parse(event.data);
-        const known = this.heardAt.get(view.line);
+        const known = this.heardAt.get(view.line)?.view;
         // When the stream opens again the hub repeats its newest views: old news is not a sign of life.
-        if (known && view.received_ms <= known[1]) return;
+        if (known && view.received_ms <= known.received_ms && view.gone_ms === known.gone_ms && view.source === known.source) return;
         const age = Math.max(0, this.hubNow() - view.received_ms);
-        this.heardAt.set(view.line, [performance.now() - (age > SILENT_MS ? age : 0), view.received_ms]);
+        this.heardAt.set(view.line, { at: performance.now() - (age > SILENT_MS ? age : 0), view });
         heard(view);
       });
       source.addEventListener("hub", (event) => {
         const state = JSON.parse(event.data);
         this.hubAt = [performance.now(), state.now_ms];
+        if (state.broker_connected) this.brokerGoneMs = null;
+        else this.brokerGoneMs ??= state.now_ms;
         beat(state);
       });
       // A browser gives up for good on some errors (a 503, say): try again ourselves.
@@ -174,10 +196,13 @@ export class Live {
   hubSilentSince() {
     return data.live && performance.now() - this.hubAt[0] > SILENT_MS ? this.hubAt[1] : null;
   }
+  // The same of a line; undefined when it was never heard. Sparkplug says only what changes, and lives until a death.
   lineSilentSince(line) {
     const heard = this.heardAt.get(line);
     if (!heard) return undefined;
-    return performance.now() - heard[0] > SILENT_MS ? heard[1] : null;
+    if (heard.view.gone) return heard.view.gone_ms;
+    if (heard.view.source === "sparkplug") return this.brokerGoneMs;
+    return performance.now() - heard.at > SILENT_MS ? heard.view.received_ms : null;
   }
 }
 

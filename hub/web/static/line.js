@@ -1,5 +1,5 @@
 // The live page of one line. Fills the slots of line.html from each view; says so when nothing moves any more.
-import { $, Live, count, data, dayTime, duration, el, hubBanner, percent, ribbon, shape, shiftWords, showZone, stateChip, stretch, svg, t, text, time, timeSeconds } from "./common.js";
+import { $, Live, count, data, dayTime, duration, el, figuresOf, hubBanner, percent, recentOee, ribbon, shape, shiftWords, showZone, silentWords, stateChip, stretch, svg, t, text, time, timeSeconds } from "./common.js";
 
 const line = data.lines[0];
 const gateway = data.gateways[0] ?? "–";
@@ -14,6 +14,7 @@ function factor(id, share, lost) {
 }
 
 function availabilityLost(losses) {
+  if (!losses) return "";
   if (!losses.availability_ms) return t("lost_nothing");
   const parts = Object.entries(losses.by_category_ms).sort((a, b) => b[1] - a[1]).slice(0, 3)
     .map(([category, ms]) => `${t(`category_${category}`)} ${duration(ms)}`);
@@ -21,6 +22,7 @@ function availabilityLost(losses) {
 }
 
 function effectivenessLost(figures) {
+  if (!figures.losses) return "";
   const ms = figures.losses.effectiveness_ms;
   if (ms === null) return t("no-ideal-cycle");
   if (figures.effectiveness.percent !== null && figures.effectiveness.percent > 100) return `${t("gained", { what: duration(-ms) })}. ${t("too_fast")}`;
@@ -28,6 +30,7 @@ function effectivenessLost(figures) {
 }
 
 function qualityLost(figures) {
+  if (!figures.losses) return "";
   const { quality_count: n, quality_ms: ms } = figures.losses;
   if (!n) return t("lost_nothing");
   const pieces = t("rejects", { count: count(n) });
@@ -85,15 +88,15 @@ function stops() {
     el("td", { class: "num" }, stop.end_ms === null ? `${duration(view.time_ms - stop.start_ms)} · ${t("still")}` : duration(stop.end_ms - stop.start_ms)),
     el("td", {}, el("span", { class: `dot c-${stop.category}` }, shape(stop.category)), t(`category_${stop.category}`)),
     reason(stop)));
-  if (!rows.length) rows.push(el("tr", {}, el("td", { colspan: "4", class: "quiet" }, t("no_stops"))));
+  if (!rows.length) rows.push(el("tr", {}, el("td", { colspan: "4", class: "quiet" }, t(view.told ? "not_told" : "no_stops"))));
   $("stops").replaceChildren(...rows);
 }
 
 function pieces(f) {
-  text($("good"), count(f.good_count));
+  text($("good"), f.good_count === null ? t("undefined") : count(f.good_count));
   const now = view.target_now, whole = view.target_shift;
   const node = $("targets");
-  if (now === null) { text(node, t("no_target")); node.className = "small quiet"; }
+  if (now === null) { text(node, t(view.told ? "not_told" : "no_target")); node.className = "small quiet"; }
   else {
     const apart = f.good_count - now;
     node.className = "small";
@@ -111,9 +114,9 @@ function pieces(f) {
 
 function show(next) {
   view = next;
-  const f = view.shift_figures;
+  const f = figuresOf(view);
   showZone(view.timezone);
-  text($("name"), view.name);
+  if (view.name) text($("name"), view.name);
   stateChip($("state"), view.category);
   text($("packml"), t(`state_${view.state}`));
   text($("since"), `${t("since", { time: timeSeconds(view.since_ms, view.timezone) })} · ${duration(view.time_ms - view.since_ms)}`);
@@ -123,7 +126,7 @@ function show(next) {
   percent($("oee"), f.oee);
   $("oee").classList.toggle("weak", f.standing === "withheld");
   text($("standing"), t(`standing_${f.standing}`));
-  percent($("oee-recent"), view.recent_figures.oee, false);
+  percent($("oee-recent"), recentOee(view), false);
   percent($("coverage"), f.coverage, false);
   factor("availability", f.availability, availabilityLost(f.losses));
   factor("effectiveness", f.effectiveness, effectivenessLost(f));
@@ -136,7 +139,7 @@ function show(next) {
   ticks();
   legend();
   stops();
-  text($("receipt"), view.receipt ? t("receipt_at", { sequence: count(view.receipt.sequence), time: dayTime(view.receipt.time_ms, view.timezone) }) : t("receipt_none"));
+  text($("receipt"), view.told ? t("not_told") : view.receipt ? t("receipt_at", { sequence: count(view.receipt.sequence), time: dayTime(view.receipt.time_ms, view.timezone) }) : t("receipt_none"));
   text($("spool"), t("spool_records", { count: count(view.spool_depth) }));
   text($("gateway"), view.gateway);
   $("late").hidden = $("late-term").hidden = !view.late_count;
@@ -158,7 +161,7 @@ function watch() {
   banner.hidden = !silent;
   if (view) stateChip($("state"), silent ? "UNKNOWN" : view.category);
   if (!silent) return;
-  text(banner, since === undefined ? t("never_heard") : t("silent_line", { gateway: view.gateway, time: timeSeconds(since, line.timezone) }));
+  text(banner, silentWords(view, since, line.timezone, timeSeconds));
 }
 watch();
 setInterval(watch, 500);

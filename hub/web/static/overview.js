@@ -1,5 +1,5 @@
 // The wall: a card a line, the worst first, readable at three metres.
-import { $, Live, count, data, duration, el, hubBanner, percent, ribbon, shiftWords, showZone, stateChip, svg, t, text, time } from "./common.js";
+import { $, Live, count, data, duration, el, figuresOf, hubBanner, percent, ribbon, shiftWords, showZone, silentWords, stateChip, svg, t, text, time } from "./common.js";
 
 const cards = new Map();
 const views = new Map();
@@ -42,15 +42,15 @@ function show(view) {
   const c = cards.get(view.line);
   if (!c) return;
   views.set(view.line, view);
-  const f = view.shift_figures;
-  text(c.title, view.name);
+  const f = figuresOf(view);
+  if (view.name) text(c.title, view.name);
   c.badge.hidden = !(view.simulated || simulated.has(view.line));
   stateChip(c.state, view.category);
   text(c.since, `${t("since", { time: time(view.since_ms, view.timezone) })} · ${duration(view.time_ms - view.since_ms)}`);
   percent(c.oee, f.oee);
   text(c.shift, `${t("oee_short")} · ${shiftWords(view)}`);
   text(c.standing, f.standing === "firm" ? "" : t(`standing_${f.standing}`));
-  text(c.good, count(f.good_count));
+  text(c.good, f.good_count === null ? t("undefined") : count(f.good_count));
   text(c.target, view.target_now === null ? "" : t("of_target_now", { target: count(view.target_now) }));
   text(c.rate, view.pieces_per_hour === null ? t("undefined") : count(view.pieces_per_hour));
   c.rate.title = view.pieces_per_hour === null ? t("no-planned-time") : "";
@@ -62,7 +62,7 @@ function rank(id) {
   const view = views.get(id);
   if (!view) return -1;
   if (live && live.lineSilentSince(id) !== null) return -2;
-  const oee = view.shift_figures.oee.percent;
+  const oee = figuresOf(view).oee.percent;
   return oee === null ? 50 : oee;
 }
 
@@ -91,10 +91,7 @@ if ($("wall")) {
       // Whoever is silent is in no known state; its last figures stay, in grey.
       if (silent && since !== undefined) stateChip(c.state, "UNKNOWN");
       else if (!silent && views.has(id)) stateChip(c.state, views.get(id).category);
-      if (silent) {
-        text(c.note, since === undefined ? t("never_heard")
-          : t("silent_line", { gateway: views.get(id).gateway, time: time(since, zoneOf.get(id)) }));
-      }
+      if (silent) text(c.note, silentWords(views.get(id), since, zoneOf.get(id)));
     }
     sort();
   };

@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from hub import database as db
 from hub.config import Access
+from hub.live import Departure, Loss, SparkplugMessage
+from protocols.wire import sparkplug as names
 from tests.hub.web.pictures import CHROMIUM
 from tests.hub.web.plant import Plant, live_message, make_plant, serving
 
@@ -98,6 +100,48 @@ def test_the_overview_moves_and_puts_the_worst_first(local: tuple[Plant, str], b
         expect(page.locator('[data-line="packing"] .note')).to_be_visible()
         expect(page.locator(".card").last).to_have_attribute("data-line", "filling")
         assert not complaints
+
+
+def test_a_death_shows_at_once_and_sparkplug_alone_is_enough(local: tuple[Plant, str], browser: Browser) -> None:
+    plant, address = local
+    metrics = {
+        names.STATE: "EXECUTE", names.CATEGORY: "PRODUCING", names.PRODUCT: "Lemon tea 500 ml", names.GOOD: 4_711,
+        names.OEE: 0.8125, names.AVAILABILITY: 0.9, names.RATE: 2_040.0, names.SHIFT: "2026-11-21/A",
+    }  # fmt: skip
+
+    def tells(**changes: object) -> None:
+        plant.clock.now_ms += 10_000
+        now = plant.clock.now_ms
+        plant.bus.publish(SparkplugMessage("filling", "gw-07", now, now, metrics | changes))  # type: ignore[arg-type]
+
+    tells()
+    with opened(browser) as (wall, complaints), opened(browser) as (page, more_complaints):
+        wall.goto(address + "/?lang=en")
+        page.goto(address + "/lines/filling?lang=en")
+        card = wall.locator('[data-line="filling"]')
+        expect(card.locator(".oee")).to_have_text("81.3%")
+        expect(card.locator(".state")).to_have_text("Producing")
+        expect(card.locator(".title")).to_have_text("Filling")
+        expect(page.locator("#good")).to_have_text("4,711")
+        expect(page.locator("#standing")).to_have_text("By Sparkplug, rounded")
+        expect(page.locator("#quality .value")).to_have_text("–")
+        tells(**{names.GOOD: 4_712})
+        expect(page.locator("#good")).to_have_text("4,712")
+        page.wait_for_timeout(6_000)  # Sparkplug says only what changes
+        expect(page.locator("#silent-line")).to_be_hidden()
+        plant.bus.publish(Departure("filling", "gw-07", plant.clock.now_ms, Loss.PLC))
+        expect(page.locator("#silent-line")).to_contain_text(
+            "gw-07 has not read this line's PLC since 14:00", timeout=3_000
+        )
+        tells()
+        expect(page.locator("#silent-line")).to_be_hidden()
+        plant.say(live_message("filling"))
+        expect(page.locator("#quality .value")).to_contain_text("%")
+        plant.bus.gateway_lost("gw-07", plant.clock.now_ms)
+        # Sooner than by its staleness, which is five seconds.
+        expect(card.locator(".note")).to_contain_text("Gateway gw-07 left the broker at 14:00", timeout=3_000)
+        expect(page.locator("#state")).to_have_text("Not observed", timeout=3_000)
+        assert not complaints and not more_complaints
 
 
 def test_a_hostile_name_runs_nothing(tmp_path: Path, browser: Browser) -> None:

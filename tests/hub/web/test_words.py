@@ -10,6 +10,7 @@ from hub.api.figures import Standing, Undefined
 from hub.api.pages import OF_A_LINE, OF_ALL, OF_LINES
 from hub.api.reading import MIXED, MIXED_TIMES, Wanted
 from hub.api.rollup_models import titles
+from hub.live import Loss
 from hub.registry import GatewayState
 from hub.web.words import LANGUAGES, TABLES, language_of
 from protocols.measurement.account import Category
@@ -40,6 +41,7 @@ def test_every_word_that_pages_use_exists() -> None:
     assert len(used) > 60
     used |= {f"category_{category.name}" for category in Category} | {f"state_{state.name}" for state in State}
     used |= {f"standing_{word.value}" for word in Standing} | {word.value for word in Undefined}
+    used |= {"standing_told"} | {f"gone_{loss.value}" for loss in (Loss.GATEWAY, Loss.PLC)}
     used |= {f"health_{state.value}" for state in GatewayState} | {f"role_{role.value}" for role in Role}
     used |= {"verdict_improved", "verdict_not_shown", "verdict_worsened", "verdict_insufficient"}
     used |= {f"by_{name}" for name in (*OF_A_LINE, *OF_LINES, *OF_ALL)} | {f"without_{name}" for name in MAY_BE_EMPTY}
