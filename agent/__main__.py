@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,7 +47,8 @@ A configuration to begin with: deploy/examples/agent.toml. Its reference: docs/a
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of the command in `arguments` (those of the process when None)."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser(words[0] if words else "").parse_args(words)
     try:
         code: int = options.run(options)
     except ConfigurationError as error:
@@ -59,10 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    from agent import amend, certificates_command, commissioning, definition_command, raw_command
-    from agent.simulator import command as simulate
-
+def _parser(command: str) -> argparse.ArgumentParser:
+    """What a command line may be that begins with `command`."""
     parser = _Parser("linetally-agent", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(
         title="commands", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser
@@ -77,13 +78,21 @@ def _parser() -> argparse.ArgumentParser:
     rotate.add_argument("--finish", action="store_true", help="the scheme has signed it: use the new key from now on")
     status = _add(commands, "status", "what was measured, and what waits for a receipt", _STATUS, _status)
     status.add_argument("--json", action="store_true", help="for scripts")
+    if command not in commands.choices:  # theirs are modules of their own: a gateway that starts loads what it runs
+        _add_others(commands)
+    return parser
+
+
+def _add_others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from agent import amend, certificates_command, commissioning, definition_command, raw_command
+    from agent.simulator import command as simulate
+
     amend.add_parser(commands)
     raw_command.add_parser(commands)
     certificates_command.add_parser(commands)
     definition_command.add_parser(commands)
     commissioning.add_parsers(commands)
     simulate.add_parser(commands)
-    return parser
 
 
 _RUN = """\
@@ -147,6 +156,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _run(options: argparse.Namespace) -> int:
+    gc.disable()  # until `app` has started: to look through what is only just loaded is a tenth of a start
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads for matrices; there are none here
     from agent import app
     from agent.config import load
 

@@ -1,5 +1,5 @@
-"""The agent at work: one task group with the lines' sources, the measuring, the publisher, the live messages, and the
-word to systemd.
+"""The agent at work: one task group with the lines' sources, the measuring and telling, the publisher, and the word to
+systemd.
 
 Decides what runs beside what, and how it ends: sources stop first, the meters are brought up to now, and what they
 remember is stored before the process goes. SIGHUP reads the configuration again (`reload`).
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import importlib
 import logging
 import math
 import signal
@@ -25,7 +27,7 @@ from agent.glance import write_glances
 from agent.keys import load_key, load_log_key
 from agent.late import LateCounts
 from agent.line import Line
-from agent.live import live_message
+from agent.live import Teller
 from agent.publisher import Publisher
 from agent.recorder import Recorder
 from agent.reload import Reloader
@@ -47,10 +49,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from agent.sources.modbus_link import Link
-    from agent.sparkplug import Sparkplug
 
-TICK_S: Final = 0.25
-LIVE_S: Final = 1.0
+TICK_S: Final = 1.0
+"""How often everything is measured, stored, signed and told."""
+NEWS_TICK_S: Final = 0.1
+"""How often while a line was just connected and its state is not known yet."""
+STARTED_S: Final = 10.0
+"""After so long everything is loaded, and what can be connected is."""
 _CLOCK_WAIT_S: Final = 20.0
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "agent"})
 
@@ -68,6 +73,7 @@ async def run(configuration: AgentConfiguration) -> int:
         if configuration.is_replay:
             from agent.replay import run_replay  # numpy-heavy, and only for a history
 
+            gc.enable()
             return await run_replay(configuration, spool, key, log_key, stop)
         await warm_up(configuration)
         clock = await open_clock(configuration, stop)
@@ -106,13 +112,13 @@ async def _run_lines(
     await until_stopped(
         stop,
         ("sources", running.run()),
-        ("measure", _measure(lines, recorder, publisher, clock, late, progress)),
-        ("live", _send_live(lines, publisher, clock, sparkplug)),
+        ("measure", _measure(lines, recorder, publisher, Teller(publisher, clock, sparkplug), clock, late, progress)),
         ("publish", publisher.run()),
         ("reload", _reload_on_signal(reloader, notifier)),
         ("health", _serve_health(configuration.health_port, facts)),
         ("glance", write_glances(configuration.state_folder, lines)),
         ("watchdog", watch(notifier, facts.parts, facts.status)),
+        ("memory", _begin_collecting()),
     )
     notifier.tell("STOPPING=1")
     _finish(lines, recorder, clock)
@@ -130,6 +136,13 @@ async def _reload_on_signal(reloader: Reloader, notifier: Notifier) -> None:
         notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
         await reloader.reload()
         notifier.tell("READY=1")
+
+
+async def _begin_collecting() -> None:
+    """Garbage is collected from now on. What the start has made stays, and need not be looked through again."""
+    await asyncio.sleep(STARTED_S)
+    gc.freeze()
+    gc.enable()
 
 
 async def _serve_health(port: int, facts: Reporter) -> None:
@@ -218,6 +231,8 @@ async def _source(configuration: AgentConfiguration, line: Line, clock: Clock, l
     source = settings.source
     staleness_s = settings.configuration.staleness_ms / 1000 / _speed(clock)
     if isinstance(source, OpcuaSource):
+        # In a thread: it takes a gateway seconds, in which Modbus devices and the broker can answer already.
+        await asyncio.to_thread(importlib.import_module, "agent.sources.opcua")
         from agent.sources.opcua import OpcuaReader
 
         tags = [tag for tag in settings.tags if isinstance(tag, OpcuaTag)]
@@ -243,15 +258,24 @@ async def _measure(
     lines: Sequence[Line],
     recorder: Recorder,
     publisher: Publisher,
+    teller: Teller,
     clock: Clock,
     late: LateCounts,
     progress: Progress,
 ) -> None:
+    loop = asyncio.get_running_loop()
+    due = loop.time()
     while True:
-        await asyncio.sleep(TICK_S)
+        pause_s = NEWS_TICK_S if teller.news(lines) else TICK_S
+        await asyncio.sleep(min(pause_s, max(0.0, due - loop.time())))
         late.keep(_late(lines), clock.now_ms())
         if measure(lines, recorder, clock.now_ms(), progress):
             publisher.refresh()
+        if loop.time() < due:
+            teller.tell_news(lines)
+        else:
+            teller.tell(lines)
+            due = max(due + TICK_S, loop.time())
 
 
 def _late(lines: Sequence[Line]) -> dict[str, int]:
@@ -275,28 +299,6 @@ def _finish(lines: Sequence[Line], recorder: Recorder, clock: Clock) -> None:
     closed = [(line.meter, line.close_windows(now_ms + line.delay_ms)) for line in lines]
     recorder.keep(closed)  # also without a new window: the memory of the minute under way
     recorder.seal_due(min(line.meter.closed_until_ms for line in lines))
-
-
-async def _send_live(lines: Sequence[Line], publisher: Publisher, clock: Clock, sparkplug: Sparkplug | None) -> None:
-    simulated = clock.sync().source == "simulated"
-    while True:
-        await asyncio.sleep(LIVE_S)
-        if not publisher.connected:
-            continue
-        if sparkplug is not None:
-            sparkplug.send(lines, publisher.depth)
-        for line in lines:
-            live = line.meter.live(clock.now_ms())
-            publisher.publish_live(
-                live_message(
-                    line.settings.configuration,
-                    live,
-                    simulated=simulated,
-                    receipt=publisher.last_receipt,
-                    spool_depth=publisher.depth,
-                    late_count=line.late_count,
-                )
-            )
 
 
 def configure_logging(level: int = logging.INFO) -> None:

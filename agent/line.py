@@ -50,7 +50,7 @@ class Line:
     """A line that is read from a PLC.
 
     `delay_ms`: how far (in the clock's ms) measuring stays behind now: the watermark is now less this. What a window
-    says is settled when the watermark has passed it.
+    says is settled when the watermark has passed it. `connected_s`: the monotonic second at which reading began.
     """
 
     def __init__(self, settings: LineSettings, meter: RawMeter, clock: Clock) -> None:
@@ -60,13 +60,13 @@ class Line:
         self.reading = False
         self.last: dict[int, tuple[int | None, int | None, int]] = {}  # of a column: value, source's time, ours
         self.report: Callable[[], dict[str, Any]] | None = None  # what the source tells of itself
-        self.tried_s = time.monotonic()
+        self.tried_s = self.connected_s = time.monotonic()
         self.log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": settings.line_id})
         self._clock = clock
         speed = clock.speed if math.isfinite(clock.speed) else 1.0
         self._scale = speed
         self._tolerance_ms = round((CLOCK_TOLERANCE_MS + _wait_ms(settings)) * speed)
-        self.delay_ms = round((_wait_ms(settings) + _TRANSIT_MS) * speed)
+        self.delay_ms = round((_wait_ms(settings) + _TRANSIT_MS) * speed) if _tells_time(settings) else 0
         configuration = settings.configuration
         self._image = Image((tag.column for tag in settings.tags), configuration.staleness_ms // 3, meter.floor_ms)
         self._connected_ms = 0
@@ -93,6 +93,7 @@ class Line:
         """The source reads."""
         self.tried()
         self.reading = True
+        self.connected_s = time.monotonic()
         self.link = words
         self.log.info("%s", words)
 
@@ -162,6 +163,11 @@ class Line:
             self._clock_doubted = True
             words = "the PLC's clock is %.1f s %s the gateway's; using the gateway's. Set the PLC's clock by NTP"
             self.log.warning(words, abs(difference_ms) / 1000, "ahead of" if difference_ms > 0 else "behind")
+
+
+def _tells_time(settings: LineSettings) -> bool:
+    """Whether values come with the source's time. Others hold from when they come, and none is ever under way."""
+    return isinstance(settings.source, OpcuaSource) or settings.time_tag is not None
 
 
 def _wait_ms(settings: LineSettings) -> int:

@@ -6,6 +6,7 @@ a changeover is on (the product differs from the one last produced), otherwise H
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -75,8 +76,14 @@ def state_table(configuration: LineConfiguration) -> tuple[NDArray[np.int64], ND
 
 def legal_table(configuration: LineConfiguration) -> NDArray[np.uint8]:
     """uint8[18, 18]: 1 where a move is legal. Only a machine that speaks PackML is held to PackML's moves."""
-    free = not isinstance(configuration.mapping, PackML)
-    return np.array([[free or is_legal(before, after) for after in State] for before in State], np.uint8)
+    return _legal(not isinstance(configuration.mapping, PackML))
+
+
+@cache
+def _legal(free: bool) -> NDArray[np.uint8]:
+    table = np.array([[free or is_legal(before, after) for after in State] for before in State], np.uint8)
+    table.flags.writeable = False  # all lines share it
+    return table
 
 
 def cycle_table(configuration: LineConfiguration) -> NDArray[np.int64]:

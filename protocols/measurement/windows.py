@@ -88,13 +88,14 @@ def accounts(
     if not windows:
         return []
     edges = np.array([*(cut.start_ms for cut in windows), windows[-1].end_ms], np.int64)
-    times = _times(edges, seen.stretches).tolist()
+    times = _times(windows, seen.stretches)
     pieces, startup, estimated, breaks = (found.tolist() for found in _pieces(edges, seen, counters))
     moves = np.zeros((len(windows), 2), np.int64)
-    inside = seen.moves[(seen.moves[:, 0] >= edges[0]) & (seen.moves[:, 0] < edges[-1])]
-    at = np.searchsorted(edges, inside[:, 0], "right") - 1
-    np.add.at(moves[:, 0], at, 1)
-    np.add.at(moves[:, 1], at, inside[:, 1])
+    if len(seen.moves):
+        inside = seen.moves[(seen.moves[:, 0] >= edges[0]) & (seen.moves[:, 0] < edges[-1])]
+        at = np.searchsorted(edges, inside[:, 0], "right") - 1
+        np.add.at(moves[:, 0], at, 1)
+        np.add.at(moves[:, 1], at, inside[:, 1])
     stops = _stops(edges, windows, seen.stops).tolist()
     return [
         _window(
@@ -104,37 +105,44 @@ def accounts(
     ]
 
 
-def _times(edges: I64, stretches: Sequence[Stretch]) -> I64:
-    """int64[n, CATEGORIES]: ms of each category in each window."""
-    starts = np.array([start for start, _, _ in stretches], np.int64)
-    categories = np.array([int(category) for _, _, category in stretches], np.int64)
-    within = starts[(starts > edges[0]) & (starts < edges[-1])]
-    points = np.union1d(edges, within)
-    out = np.zeros((len(edges) - 1, CATEGORIES), np.int64)
-    window = np.searchsorted(edges, points[:-1], "right") - 1
-    category = categories[np.searchsorted(starts, points[:-1], "right") - 1]
-    np.add.at(out, (window, category), np.diff(points))
+def _times(windows: Sequence[Cut], stretches: Sequence[Stretch]) -> list[list[int]]:
+    """By window, the ms of each category."""
+    out = [[0] * CATEGORIES for _ in windows]
+    last = len(stretches) - 1
+    at = 0
+    for cut, times in zip(windows, out, strict=True):
+        from_ms = cut.start_ms
+        while at < last and stretches[at + 1][0] <= from_ms:
+            at += 1
+        while from_ms < cut.end_ms:
+            until_ms = cut.end_ms if at == last else min(cut.end_ms, stretches[at + 1][0])
+            times[stretches[at][2]] += until_ms - from_ms
+            from_ms = until_ms
+            at += from_ms < cut.end_ms
     return out
 
 
 def _pieces(edges: I64, seen: Seen, counters: Collection[SignalRole]) -> tuple[I64, I64, I64, I64]:
-    """By window: pieces by role int64[n, ROLES], start-up rejects, estimated pieces, and breaks int64[n]."""
+    """By window: pieces by role int64[n, ROLES], start-up rejects, estimated pieces, and breaks int64[n].
+
+    Called each second for a few rows of each line: what numpy takes to begin counts, so a sum of nothing is not begun.
+    """
     windows = len(edges) - 1
     time_ms, role, count, flags = seen.deltas.T
-    at = np.clip(np.searchsorted(edges, time_ms, "left") - 1, 0, windows - 1)
-    pieces = np.zeros((windows, ROLES), np.int64)
-    np.add.at(pieces, (at, role), count)
-    startup = np.zeros((windows, ROLES), np.int64)
+    at = np.minimum(np.maximum(np.searchsorted(edges, time_ms, "left") - 1, 0), windows - 1)
+    pieces, startup = np.zeros((windows, ROLES), np.int64), np.zeros((windows, ROLES), np.int64)
+    np.add.at(pieces.reshape(-1), at * ROLES + role, count)
     if seen.startup_ms > 0 and seen.started_ms:
         started = np.array(seen.started_ms, np.int64)
         last = np.searchsorted(started, time_ms, "left") - 1  # a count read at the start was made before it
         during = (last >= 0) & (time_ms <= started[np.maximum(last, 0)] + seen.startup_ms)
         np.add.at(startup, (at[during], role[during]), count[during])
-    of_total = [int(r) for r in _that_make_the_total(counters)]
     estimated, breaks = np.zeros(windows, np.int64), np.zeros(windows, np.int64)
-    gap = (flags & ESTIMATED != 0) & np.isin(role, of_total)
-    np.add.at(estimated, at[gap], count[gap])
-    np.add.at(breaks, at, (flags & BREAK != 0).astype(np.int64))
+    if flags.any():
+        of_total = [int(r) for r in _that_make_the_total(counters)]
+        gap = (flags & ESTIMATED != 0) & np.isin(role, of_total)
+        np.add.at(estimated, at[gap], count[gap])
+        np.add.at(breaks, at, (flags & BREAK != 0).astype(np.int64))
     return pieces, startup, estimated, breaks
 
 
@@ -150,7 +158,9 @@ def _stops(edges: I64, windows: Sequence[Cut], stops: Sequence[Stop]) -> I64:
     The calendar beats tags: a stop that begins where no production is planned is none of these.
     """
     out = np.zeros((len(windows), 3), np.int64)
-    inside = [stop for stop in stops if edges[0] <= stop.start_ms < edges[-1]]
+    inside = [stop for stop in stops if windows[0].start_ms <= stop.start_ms < windows[-1].end_ms]
+    if not inside:
+        return out
     at = np.searchsorted(edges, np.array([stop.start_ms for stop in inside], np.int64), "right") - 1
     for stop, i in zip(inside, at.tolist(), strict=True):
         if windows[i].kind is CalendarKind.SCHEDULED:

@@ -19,12 +19,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.measurement.kernels import machine_code
+if TYPE_CHECKING:
+    from protocols.measurement.kernels import machine_code
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -100,6 +101,8 @@ class Kernel:
         return self._entries.get(types) or self._made(types), words
 
     def _made(self, types: tuple[machine_code.ArgumentType, ...]) -> machine_code.Entry | None:
+        from protocols.measurement.kernels import machine_code  # what runs uncompiled needs none of it
+
         with _making:
             if types not in self._entries:
                 try:
