@@ -6,6 +6,7 @@ is made of is read in `config_line`.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,17 @@ class RawSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """How operators say what came late: `mqtt` on the broker; the rest is of the page, a process of its own."""
+
+    mqtt: bool = False
+    listen: str = "127.0.0.1"
+    port: int = 8480
+    pin_file: Path | None = None
+    reasons_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AgentConfiguration:
     """All that the agent was told. `site` is the subject of each record.
 
@@ -71,7 +83,7 @@ class AgentConfiguration:
     jit: bool = True
     health_port: int = 0  # on loopback; 0: no endpoint
     sparkplug_group: str = ""  # "": no Sparkplug
-    operator_mqtt: bool = False  # whether operators' panels are heard on the broker
+    operator: OperatorSettings = OperatorSettings()
 
     @property
     def is_replay(self) -> bool:
@@ -128,16 +140,13 @@ def load(path: Path) -> AgentConfiguration:
         raise live.wrong("sparkplug_group", f'"{sparkplug_group}" cannot be in a topic', mend)
     live.done()
 
-    operator = root.table("operator")
-    operator_mqtt = operator.flag("mqtt", default=False)
-    operator.done()
-
     raw = root.table("raw")
     raw_settings = RawSettings(
         raw.integer("keep_days", 35, 0, 3650), raw.integer("max_megabytes", 2000, 1, 1_000_000) * 1_000_000
     )
     raw.done()
 
+    operator = _operator(root.table("operator"), folder)
     broker = _broker(root.table("broker"), folder)
     lines = tuple(read_line(table, folder, window_ms) for table in root.tables("line", required=True))
     _check_lines(root, lines)
@@ -145,7 +154,7 @@ def load(path: Path) -> AgentConfiguration:
     return AgentConfiguration(
         path, gateway_id, site, state_folder, url, log_key, broker, window_ms, interval_ms,
         folder / simulation if simulation else None, lines, raw_settings, jit == "on", health_port,
-        sparkplug_group, operator_mqtt,
+        sparkplug_group, operator,
     )  # fmt: skip
 
 
@@ -176,6 +185,22 @@ def _broker(table: Table, folder: Path) -> BrokerSettings:
         raise table.wrong("password_file", "a password needs a user name", 'add: username = "GW-01"')
     table.done()
     return broker
+
+
+def _operator(table: Table, folder: Path) -> OperatorSettings:
+    pin, reasons = table.optional_text("pin_file"), table.optional_text("reasons_file")
+    operator = OperatorSettings(
+        table.flag("mqtt", default=False),
+        table.text("listen", "127.0.0.1"),
+        table.integer("port", 8480, 1, 65_535),
+        folder / pin if pin else None,
+        folder / reasons if reasons else None,
+    )
+    address = table.parsed("listen", operator.listen, ipaddress.ip_address, "an IP address of this gateway")
+    if pin is None and not address.is_loopback:
+        raise table.wrong("listen", f"{address} can be reached by others, and there is no PIN", 'add: pin_file = "pin"')
+    table.done()
+    return operator
 
 
 def _check_lines(root: Table, lines: tuple[LineSettings, ...]) -> None:

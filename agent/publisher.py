@@ -82,7 +82,7 @@ class Publisher:
         self._on_checkpoint = on_checkpoint
         self._sparkplug = sparkplug
         self._broker = configuration.broker
-        self._hears_operators = configuration.operator_mqtt
+        self._hears_operators = configuration.operator.mqtt
         self._operator = OperatorInput(spool, [line.configuration for line in configuration.lines])
         self._gateway_id = configuration.gateway_id
         self._link: BrokerLink | None = None
@@ -146,7 +146,7 @@ class Publisher:
         """Goes over to what may change while it runs: another broker or login, whether operators are heard, lines."""
         self._operator.lines = tuple(line.configuration for line in configuration.lines)
         before = (self._broker, self._hears_operators)
-        self._broker, self._hears_operators = configuration.broker, configuration.operator_mqtt
+        self._broker, self._hears_operators = configuration.broker, configuration.operator.mqtt
         if self._link is not None and before != (self._broker, self._hears_operators):
             self._link.leave("the configuration has another one, or other topics, now")
 

@@ -76,7 +76,7 @@ def difference(old: AgentConfiguration, new: AgentConfiguration) -> Difference:
         tuple(before.keys() - after.keys()),
         tuple(line_id for line_id in after if line_id in before and after[line_id] != before[line_id]),
         old.broker != new.broker,
-        old.operator_mqtt != new.operator_mqtt,
+        old.operator.mqtt != new.operator.mqtt,
     )
 
 

@@ -32,6 +32,7 @@ examples:
       for phones in the factory's network; everybody gives the PIN first. The file: 6 digits or more, chmod 600
   linetally-agent operator --config agent.toml --reasons reasons.txt
       a line for each reason that is offered for choice; others can be typed
+All this can stand under [operator] of the configuration; as a service: linetally-operator.service (docs/deploy.md).
 """
 
 
@@ -41,10 +42,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the gateway's TOML file")
-    parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="127.0.0.1; others need --pin-file")
-    parser.add_argument("--port", type=int, default=8480, metavar="N", help="8480; 0 takes a free one")
-    parser.add_argument("--pin-file", type=Path, metavar="FILE", help="its first line is the PIN")
-    parser.add_argument("--reasons", type=Path, metavar="FILE", help="reasons to choose from, one a line")
+    parser.add_argument("--listen", metavar="ADDRESS", help="operator.listen (127.0.0.1); others need a PIN")
+    parser.add_argument("--port", type=int, metavar="N", help="operator.port (8480); 0 takes a free one")
+    parser.add_argument("--pin-file", type=Path, metavar="FILE", help="operator.pin_file: its first line is the PIN")
+    parser.add_argument("--reasons", type=Path, metavar="FILE", help="operator.reasons_file: one a line")
     parser.set_defaults(run=_run)
 
 
@@ -53,21 +54,25 @@ def _run(options: argparse.Namespace) -> int:
     from agent.config import load
 
     configuration = load(options.config)
+    settings = configuration.operator
+    listen = settings.listen if options.listen is None else options.listen
+    port = settings.port if options.port is None else options.port
+    pin_file = options.pin_file or settings.pin_file
     try:
-        loopback = ipaddress.ip_address(options.listen).is_loopback
+        loopback = ipaddress.ip_address(listen).is_loopback
     except ValueError:
-        raise ConfigurationError(f"--listen {options.listen}", mend="an IP address of this machine") from None
-    pin = None if options.pin_file is None else read_pin(options.pin_file)
+        raise ConfigurationError(f"--listen {listen}", mend="an IP address of this machine") from None
+    pin = None if pin_file is None else read_pin(pin_file)
     if pin is None and not loopback:
         mend = "give --pin-file FILE (6 digits or more, chmod 600), or leave --listen out"
-        raise ConfigurationError(f"{options.listen} can be reached by others, and there is no PIN", mend=mend)
+        raise ConfigurationError(f"{listen} can be reached by others, and there is no PIN", mend=mend)
     try:
-        server = OperatorServer((options.listen, options.port), desk(configuration, options.reasons), pin)
+        server = OperatorServer((listen, port), desk(configuration, options.reasons or settings.reasons_file), pin)
     except (OSError, OverflowError) as error:
         mend = "choose another --port, or stop what listens there"
-        raise ConfigurationError(f"{options.listen}:{options.port} cannot be used: {error}", mend=mend) from error
+        raise ConfigurationError(f"{listen}:{port} cannot be used: {error}", mend=mend) from error
     with server:
-        host = f"[{options.listen}]" if ":" in options.listen else options.listen
+        host = f"[{listen}]" if ":" in listen else listen
         print(f"the operator's page: http://{host}:{server.server_port}   (Ctrl-C ends it)", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:

@@ -281,7 +281,7 @@ def test_over_a_real_broker(tmp_path: Path, free_port: Callable[[], int]) -> Non
 
 def test_it_is_off_unless_asked_for(tmp_path: Path) -> None:
     path = factory.write(tmp_path, factory.opcua())
-    assert not load(path).operator_mqtt
+    assert not load(path).operator.mqtt
     path.write_text(path.read_text() + '\n[operator]\nmqtt = "yes"\n')
     with pytest.raises(ConfigurationError, match="true or false"):
         load(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.keys import KEY_FILE, NEXT_KEY_FILE
 from hub.config import Access, load_config
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -26,9 +27,10 @@ def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("systemd-analyze")
-def test_the_agents_unit_is_exposed_little() -> None:
+@pytest.mark.parametrize("name", ["linetally-agent", "linetally-operator"])
+def test_a_gateways_unit_is_exposed_little(name: str) -> None:
     """By systemd's own measure, from 0 to 10 (here in tenths)."""
-    unit = DEPLOY / "systemd" / "linetally-agent.service"
+    unit = DEPLOY / "systemd" / f"{name}.service"
     words = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
@@ -38,12 +40,25 @@ def test_the_agents_unit_is_exposed_little() -> None:
 def test_a_unit_runs_as_its_own_user_with_few_rights(unit: Path) -> None:
     text = unit.read_text()
     name = unit.stem
-    assert f"\nUser={name}\n" in text
-    assert f"\nu {name} " in (DEPLOY / "systemd" / "linetally.sysusers.conf").read_text()
+    user = "linetally-agent" if name == "linetally-operator" else name  # the spool is the agent's
+    assert f"\nUser={user}\n" in text
+    assert f"\nu {user} " in (DEPLOY / "systemd" / "linetally.sysusers.conf").read_text()
     for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=", "PrivateDevices=yes"):
         assert f"\n{line}\n" in text
     feeds = name == "linetally-agent"  # the hub feeds no watchdog
     assert ("\nType=notify\n" in text) is ("\nWatchdogSec=" in text) is feeds
+
+
+def test_the_operators_page_cannot_read_the_key_that_signs() -> None:
+    """It is the agent's user, for the spool's sake; what the agent names its keys is named here too."""
+    text = (DEPLOY / "systemd" / "linetally-operator.service").read_text()
+    for name in (KEY_FILE, NEXT_KEY_FILE):
+        assert f"\nInaccessiblePaths=-/var/lib/linetally-agent/{name}\n" in text
+    agent = (DEPLOY / "systemd" / "linetally-agent.service").read_text()
+    protections = {
+        line for line in agent.splitlines() if re.match("Protect|Private|Restrict(?!Address)|Lock|NoNew|Cap", line)
+    }
+    assert len(protections) > 12 and protections <= set(text.splitlines()), "as hard as the agent's"
 
 
 def test_the_hub_reads_the_configuration_of_the_compose_file() -> None:

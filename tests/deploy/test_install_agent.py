@@ -17,17 +17,24 @@ SCRIPT = ROOT / "deploy" / "install-agent"
 
 
 def install(
-    destination: Path | None, *options: str, path: Path | None = None, fails: bool = False
+    destination: Path, *options: str, python: str | Path = sys.executable, fails: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHON": sys.executable, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1"}
-    environment.pop("DESTDIR", None)
-    if destination is not None:
-        environment["DESTDIR"] = str(destination)
-    if path is not None:
-        environment["PATH"] = f"{path}:{environment['PATH']}"
-    done = subprocess.run([SCRIPT, *options], capture_output=True, text=True, timeout=110, env=environment)
+    own = {"PYTHON": str(python), "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "DESTDIR": str(destination)}
+    done = subprocess.run([SCRIPT, *options], capture_output=True, text=True, timeout=110, env={**os.environ, **own})
     assert (done.returncode != 0) is fails, done.stdout + done.stderr
     return done
+
+
+@pytest.fixture(scope="module")
+def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that gives a copy where a new environment is asked for: to make one takes most of an installation."""
+    folder = tmp_path_factory.mktemp("python")
+    subprocess.run([sys.executable, "-m", "venv", folder / "made"], check=True, timeout=110)
+    python = folder / "python"
+    copy = f'[ "$1 $2" = "-m venv" ] && exec cp -r "{folder}/made" "$3"'
+    python.write_text(f'#!/bin/sh\n{copy}\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return python
 
 
 def wheel(folder: Path, name: str, version: str, files: dict[str, str], metadata: str = "") -> None:
@@ -45,15 +52,13 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, str], metadata
         file.writestr(f"{info}/RECORD", "".join(f"{path},,\n" for path in [*contents, f"{info}/RECORD"]))
 
 
-@pytest.fixture
-def wheels(tmp_path: Path) -> Path:
-    """A small linetally, and a package of each extra that a gateway gets."""
-    folder = tmp_path / "wheels"
+def fill(folder: Path, main: str) -> Path:
+    """A small linetally with this `main`, and a package of each extra that a gateway gets."""
     folder.mkdir()
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     files = {
         "agent/__init__.py": "",
-        "agent/__main__.py": "import apsw, openpyxl\n\n\ndef main():\n    print('linetally-agent')\n\n\nmain()\n",
+        "agent/__main__.py": f"import sys\nimport apsw, openpyxl\n\n\ndef main():\n    {main}\n\n\nmain()\n",
         f"linetally-{version}.dist-info/entry_points.txt": "[console_scripts]\nlinetally-agent = agent.__main__:main\n",
     }
     needs = (("agent", "apsw"), ("xlsx", "openpyxl"))
@@ -64,10 +69,15 @@ def wheels(tmp_path: Path) -> Path:
     return folder
 
 
-def test_install_upgrade_roll_back_and_take_away(tmp_path: Path, wheels: Path) -> None:
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    return fill(tmp_path / "wheels", "print('linetally-agent')")
+
+
+def test_install_upgrade_roll_back_and_take_away(tmp_path: Path, wheels: Path, quick_python: Path) -> None:
     root = tmp_path / "root"
     home = root / "opt" / "linetally-agent"
-    said = install(root, "--wheels", str(wheels)).stdout
+    said = install(root, "--wheels", str(wheels), python=quick_python).stdout
     assert "Installed: linetally-agent" in said
     first = str((home / "current").readlink())
     script = home / first / "bin" / "linetally-agent"
@@ -93,7 +103,7 @@ def test_install_upgrade_roll_back_and_take_away(tmp_path: Path, wheels: Path) -
     assert str((home / "current").readlink()) == first
 
     subprocess.run(["sleep", "1.1"], check=True)  # a folder's name has seconds
-    install(root, "--wheels", str(wheels))
+    install(root, "--wheels", str(wheels), python=quick_python)
     second = str((home / "current").readlink())
     assert second != first and str((home / "previous").readlink()) == first
 
@@ -104,9 +114,90 @@ def test_install_upgrade_roll_back_and_take_away(tmp_path: Path, wheels: Path) -
     install(root, "--rollback")
     assert str((home / "current").readlink()) == second
 
+    operator = unit.with_name("linetally-operator.service")
+    assert "linetally-agent operator --config /etc/linetally/agent.toml" in operator.read_text()
     install(root, "--uninstall")
-    assert not home.exists() and not unit.exists()
+    assert not home.exists() and not unit.exists() and not operator.exists()
     assert config.read_text() == "mine"
+
+
+# systemd as far as the script knows it: a unit is what its file said at the last daemon-reload.
+SYSTEMCTL = """\
+#!/bin/sh
+echo "$*" >>"$DESTDIR/log"
+in_use="$DESTDIR/opt/linetally-agent/current"
+case "$1" in
+daemon-reload) cp "$DESTDIR/etc/systemd/system/linetally-agent.service" "$DESTDIR/loaded" ;;
+is-enabled) test -e "$DESTDIR/enabled" ;;
+restart)
+    cmp -s "$DESTDIR/loaded" "$in_use/share/linetally-agent.service" || echo "not its unit" >>"$DESTDIR/log"
+    "$in_use/bin/linetally-agent" run ;;
+is-active) test -e "$DESTDIR/enabled" && "$in_use/bin/linetally-agent" alive ;;
+esac
+"""
+INSTALL = """\
+#!/bin/sh
+# The users that systemd-sysusers would have made are not on this machine.
+for word; do
+    shift
+    case "$skip$word" in -o | -g) skip=x ;; x*) skip= ;; *) set -- "$@" "$word" ;; esac
+done
+exec /usr/bin/install "$@"
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the machine, with an agent that is to run; `log`: what systemd was asked."""
+    root, path = tmp_path / "machine", tmp_path / "path"
+    for folder in (root, path):
+        folder.mkdir()
+    for name, text in (("systemctl", SYSTEMCTL), ("install", INSTALL), ("systemd-sysusers", "#!/bin/sh\n")):
+        (path / name).write_text(text)
+        (path / name).chmod(0o755)
+    (root / "enabled").touch()
+    monkeypatch.setenv("PATH", f"{path}:{os.environ['PATH']}")
+    monkeypatch.setenv("AS_MACHINE", "yes")
+    monkeypatch.setenv("SETTLE_S", "1")
+    return root
+
+
+def test_an_upgrade_that_does_not_stay_up_gives_way_to_the_version_before(
+    machine: Path, tmp_path: Path, wheels: Path, quick_python: Path
+) -> None:
+    home = machine / "opt" / "linetally-agent"
+    unit = machine / "etc" / "systemd" / "system" / "linetally-agent.service"
+    assert "whether it stays up" in install(machine, "--wheels", str(wheels), python=quick_python).stdout
+    first = str((home / "current").readlink())
+    log = (machine / "log").read_text()
+    assert log.index("daemon-reload") < log.index("restart linetally-agent") < log.index("is-active --quiet")
+    assert "try-restart linetally-operator" in log and "not its unit" not in log
+    # The old version's own unit comes back with it.
+    own = home / first / "share" / "linetally-agent.service"
+    own.write_text(own.read_text() + "# of the first version\n")
+    (machine / "var" / "lib" / "linetally-agent" / "spool.sqlite").write_text("records")
+    (machine / "log").write_text("")
+
+    broken = fill(tmp_path / "broken", "sys.exit(sys.argv[1:] == ['alive'])")  # it starts, and falls
+    subprocess.run(["sleep", "1.1"], check=True)  # a folder's name has seconds
+    done = install(machine, "--wheels", str(broken), python=quick_python, fails=True)
+    assert done.returncode == 1
+    assert "going back to the one before" in done.stdout and f"In use again: {first}" in done.stdout
+    assert str((home / "current").readlink()) == first
+    assert {path.name for path in home.iterdir()} == {first, "current"}, "as if nothing had been"
+    assert unit.read_text().endswith("# of the first version\n")
+    log = (machine / "log").read_text()
+    assert log.count("restart linetally-agent") == 2 and "not its unit" not in log
+    assert "try-restart" not in log, "the operator's page went on"
+    assert (machine / "var" / "lib" / "linetally-agent" / "spool.sqlite").read_text() == "records"
+
+    # Where the one before does not start either, it is said and not tried for ever.
+    (home / first / "bin" / "linetally-agent").write_text("#!/bin/sh\nexit 1\n")
+    subprocess.run(["sleep", "1.1"], check=True)
+    worse = fill(tmp_path / "worse", "sys.exit(sys.argv[1:] == ['run'])")
+    done = install(machine, "--wheels", str(worse), python=quick_python, fails=True)
+    assert done.returncode == 2 and "the version before did not start either" in done.stderr
+    assert str((home / "current").readlink()) == first
 
 
 def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
@@ -117,9 +208,9 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     assert not list(root.iterdir())
 
 
-def test_without_the_packages_it_says_so_and_leaves_all_as_it_was(tmp_path: Path) -> None:
+def test_without_the_packages_it_says_so_and_leaves_all_as_it_was(tmp_path: Path, quick_python: Path) -> None:
     root = tmp_path / "root"
-    done = install(root, "--wheels", str(tmp_path), fails=True)
+    done = install(root, "--wheels", str(tmp_path), python=quick_python, fails=True)
     assert "Nothing was changed" in done.stdout
     assert not (root / "etc").exists() and not (root / "opt" / "linetally-agent" / "current").exists()
     assert "there is no folder" in install(root, "--wheels", str(tmp_path / "none"), fails=True).stderr

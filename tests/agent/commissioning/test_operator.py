@@ -215,6 +215,26 @@ def test_others_need_a_pin(gateway: AgentConfiguration, tmp_path: Path, capsys: 
         read_pin(pin)
 
 
+def test_the_configuration_may_say_how_the_page_is_served(
+    gateway: AgentConfiguration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = gateway.file.read_text()
+
+    def served(operator: str) -> str:
+        gateway.file.write_text(f"{text}\n[operator]\n{operator}\n")
+        assert main(["operator", "--config", str(gateway.file)]) == 2
+        return capsys.readouterr().err
+
+    assert "there is no PIN" in served('listen = "0.0.0.0"')
+    assert "an IP address of this gateway" in served('listen = "gateway"')
+    (tmp_path / "pin").write_text("27\n")
+    (tmp_path / "pin").chmod(0o600)
+    assert "too short for a PIN" in served('listen = "0.0.0.0"\npin_file = "pin"')
+    assert "reasons.txt: cannot be read" in served('reasons_file = "reasons.txt"')
+    with opened(gateway) as other:
+        assert "cannot be used" in served(f"port = {other._port}")
+
+
 def test_both_languages_are_whole(gateway: AgentConfiguration) -> None:
     assert ENGLISH.keys() == CHINESE.keys()
     assert all(text.strip() for text in (*ENGLISH.values(), *CHINESE.values()))
