@@ -17,8 +17,9 @@ with product, order and shift as indices into `strings`, and the account as `Tim
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from protocols.errors import Malformed
 from protocols.evidence.fields import MAX_INT, MAX_TIME_MS, as_bytes, as_id, as_int, as_list, as_text, is_id
@@ -61,7 +62,59 @@ class LineStatement:
     line_id: str
     configuration_hash: bytes
     raw: RawCommitment | None
-    windows: tuple[Window, ...]
+    windows: Sequence[Window]
+
+
+class ReadWindows(Sequence[Window]):
+    """The windows of a statement that was read, as good as a tuple of them. Their rows are checked; the objects are
+    made when the first is asked for, since a hub admits, logs and answers without asking."""
+
+    __slots__ = ("_made", "_rows", "_start_ms", "_texts")
+
+    def __init__(self, rows: Sequence[Sequence[int]], texts: Sequence[str], start_ms: int) -> None:
+        self._rows, self._texts, self._start_ms = rows, texts, start_ms
+        self._made: tuple[Window, ...] | None = None
+
+    def _all(self) -> tuple[Window, ...]:
+        made = self._made
+        if made is None:
+            made = self._made = tuple(map(self._window, self._rows))
+        return made
+
+    def _window(self, row: Sequence[int]) -> Window:
+        start_ms, texts = self._start_ms + row[0], self._texts
+        product, order, shift = row[_TEXTS]
+        return Window(
+            start_ms,
+            start_ms + row[_LENGTH],
+            KINDS[row[_KIND]],
+            texts[product],
+            texts[order],
+            texts[shift],
+            TimeAccount(tuple(row[_TIMES]), *row[_PLANNED:]),
+        )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Window: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Window, ...]: ...
+    def __getitem__(self, index: int | slice) -> Window | tuple[Window, ...]:
+        return self._all()[index]
+
+    def __iter__(self) -> Iterator[Window]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (ReadWindows, tuple)) and self._all() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
 
 
 def lines_to_wire(lines: tuple[LineStatement, ...], record_start_ms: int) -> list[Any]:
@@ -113,32 +166,20 @@ def _line_from_wire(value: object, start_ms: int, end_ms: int) -> LineStatement:
     texts = [as_text(text, f"strings[{i}]") for i, text in enumerate(as_list(strings, "strings"))]
     if len(set(texts)) != len(texts):
         raise Malformed("strings: a text stands there twice")
-    windows: list[Window] = []
     used = 0
-    for i, row in enumerate(as_list(rows, "rows")):
+    rows = as_list(rows, "rows")
+    if not rows:
+        raise Malformed("no rows")
+    begins = None
+    for i, row in enumerate(rows):
         try:
             used = _check_row(row, used, len(texts))
         except Malformed as error:
             raise Malformed(f"row {i}: {error.what}") from None
-        window_start = start_ms + row[0]
-        if windows and window_start != windows[-1].end_ms:
+        if begins is not None and row[0] != begins:
             raise Malformed(f"row {i}: does not begin where the row before it ended")
-        window_end = window_start + row[_LENGTH]
-        product, order, shift = row[_TEXTS]
-        windows.append(
-            Window(
-                window_start,
-                window_end,
-                KINDS[row[_KIND]],
-                texts[product],
-                texts[order],
-                texts[shift],
-                TimeAccount(tuple(row[_TIMES]), *row[_PLANNED:]),
-            )
-        )
-    if not windows:
-        raise Malformed("no rows")
-    if windows[-1].end_ms > end_ms:
+        begins = row[0] + row[_LENGTH]
+    if start_ms + rows[-1][0] + rows[-1][_LENGTH] > end_ms:
         raise Malformed("the windows end after the record does")
     if used != len(texts):
         raise Malformed("strings: a text that no row uses")
@@ -146,7 +187,7 @@ def _line_from_wire(value: object, start_ms: int, end_ms: int) -> LineStatement:
         line_id,
         as_bytes(configuration_hash, "configuration hash", HASH_LENGTH),
         _raw_from_wire(raw),
-        tuple(windows),
+        ReadWindows(rows, texts, start_ms),
     )
 
 
