@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import logging
-import math
 import signal
 import time
 from collections.abc import Coroutine, Sequence
@@ -20,9 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.clock import Clock, SimulatedClock, SystemClock
 from agent.config import AgentConfiguration
-from agent.config_line import ModbusSource, OpcuaSource
-from agent.config_modbus import ModbusLink, ModbusTag
-from agent.config_opcua import OpcuaTag
 from agent.glance import write_glances
 from agent.keys import load_key, load_log_key
 from agent.late import LateCounts
@@ -33,6 +28,7 @@ from agent.recorder import Recorder
 from agent.reload import Reloader
 from agent.reporter import Reporter
 from agent.running import Running
+from agent.sources.choice import Sources
 from agent.spool import Spool
 from agent.spool_salvage import open_or_salvage
 from agent.watchdog import Notifier, Progress, watch
@@ -48,7 +44,6 @@ from protocols.plc.sample import SampleBlock
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from agent.sources.modbus_link import Link
 
 TICK_S: Final = 1.0
 """How often everything is measured, stored, signed and told."""
@@ -99,11 +94,8 @@ async def _run_lines(
     kid = key_id(key.public_key().public_bytes_raw())
     publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen, sparkplug)
     started = recorder.start()
-    links: dict[ModbusLink, Link] = {}
-    running = Running(
-        [Line(line, started[line.line_id].meter, clock) for line in configuration.lines],
-        lambda line: _source(configuration, line, clock, links),
-    )
+    sources = Sources(configuration, clock)
+    running = Running([Line(line, started[line.line_id].meter, clock) for line in configuration.lines], sources.read)
     lines = running.lines
     late = LateCounts(spool, [line.line_id for line in configuration.lines])
     reloader = Reloader(configuration, running, recorder, publisher, late, clock)
@@ -223,35 +215,6 @@ async def open_clock(configuration: AgentConfiguration, stop: asyncio.Event) -> 
     clock = SimulatedClock.read(configuration.simulation)
     _log.info("simulated time, %g times as fast as real time", clock.speed)
     return clock
-
-
-async def _source(configuration: AgentConfiguration, line: Line, clock: Clock, links: dict[ModbusLink, Link]) -> None:
-    """Reads one line. The protocol's library is imported only here, so a gateway loads what it uses."""
-    settings = line.settings
-    source = settings.source
-    staleness_s = settings.configuration.staleness_ms / 1000 / _speed(clock)
-    if isinstance(source, OpcuaSource):
-        # In a thread: it takes a gateway seconds, in which Modbus devices and the broker can answer already.
-        await asyncio.to_thread(importlib.import_module, "agent.sources.opcua")
-        from agent.sources.opcua import OpcuaReader
-
-        tags = [tag for tag in settings.tags if isinstance(tag, OpcuaTag)]
-        folder, gateway_id = configuration.state_folder, configuration.gateway_id
-        opcua = OpcuaReader(source, tags, settings.product_codes, line, staleness_s / 3, folder, gateway_id)
-        line.report = opcua.report
-        await opcua.run()
-    elif isinstance(source, ModbusSource):
-        from agent.sources.modbus import ModbusReader
-
-        registers = [tag for tag in settings.tags if isinstance(tag, ModbusTag)]
-        if source.poll_interval_ms / 1000 * 3 > staleness_s:
-            line.log.warning("staleness_s is less than three polls: one slow answer makes the state unknown")
-        reader = ModbusReader(source, registers, settings.time_tag, line, settings.product_codes, links)
-        await reader.run()
-
-
-def _speed(clock: Clock) -> float:
-    return clock.speed if math.isfinite(clock.speed) else 1.0
 
 
 async def _measure(

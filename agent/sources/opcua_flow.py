@@ -13,7 +13,6 @@ from typing import Final, Protocol
 from asyncua.ua.object_ids import ObjectIds
 
 from agent.config_opcua import OpcuaSource
-from agent.line import LineInput
 from agent.sources.opcua_client import ReadOnlySession
 from agent.sources.opcua_items import Item, Items, nodes_of
 from agent.sources.opcua_nodes import Limits, own, read_values
@@ -34,6 +33,8 @@ class Flow(Protocol):
 
     async def add(self, items: Sequence[Item]) -> None: ...
 
+    async def forget(self, items: Sequence[Item]) -> None: ...
+
     def pause_s(self) -> float: ...
 
     async def check(self) -> None: ...
@@ -47,17 +48,15 @@ def same_namespaces(found: Told, namespaces: Sequence[str]) -> bool:
 
 
 class Polling:
-    """All tags of a line read again and again, on a grid."""
+    """All tags of a connection read again and again, on a grid."""
 
     def __init__(
-        self, session: ReadOnlySession, source: OpcuaSource, limits: Limits, items: Items, line: LineInput,
-        namespaces: list[str],
-    ) -> None:  # fmt: skip
+        self, session: ReadOnlySession, source: OpcuaSource, limits: Limits, items: Items, namespaces: list[str]
+    ) -> None:
         self._session = session
         self._interval_s = source.poll_interval_ms / 1000
         self._limits = limits
         self._items = items
-        self._line = line
         self._namespaces = namespaces
         self._due_s = time.monotonic()
 
@@ -68,6 +67,9 @@ class Polling:
         for item in items:
             item.waiting = False
         await self._round(items)
+
+    async def forget(self, items: Sequence[Item]) -> None:
+        """Nothing to take back: only what is there is asked for."""
 
     def pause_s(self) -> float:
         return min(LOOK_S, max(0.0, self._due_s - time.monotonic()))
@@ -91,4 +93,4 @@ class Polling:
         pairs = zip(items, found, strict=True)
         fresh = [(item.handle, told) for item, told in pairs if item.received_ms is None or item.differs(told)]
         self._items.take(fresh)
-        self._line.alive()
+        self._items.alive()

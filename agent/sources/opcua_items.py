@@ -1,4 +1,4 @@
-"""A line's tags at an OPC UA server: what each of them said last, and when by which clock.
+"""The tags of lines at an OPC UA server: what each of them said last, and when by which clock.
 
 Decides what a value is worth: quality, number, time, and what is said of it. A bad tag is set aside, alone; a value
 that was lost on the way becomes a gap. Knows no request.
@@ -28,18 +28,36 @@ _GONE: Final = frozenset(
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_SAID: Final = 1000
-_OTHER_NUMBERS: Final = (SignalRole.ORDER, SignalRole.SPEED)  # see `Items._number`
+_OTHER_NUMBERS: Final = (SignalRole.ORDER, SignalRole.SPEED)  # see `_number`
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One line's part in a connection that several lines may share. `begun`: it was told that the source begins."""
+
+    line: LineInput
+    product_codes: dict[str, int]
+    begun: bool = False
+    gaps: int = 0
+    said: set[tuple[SignalRole, str]] = field(default_factory=set)
+
+    def say(self, role: SignalRole, words: str) -> None:
+        """Once for each thing to say: a bad tag must not fill the log."""
+        if (role, words) not in self.said and len(self.said) < _MOST_SAID:
+            self.said.add((role, words))
+            self.line.log.warning("%s", words)
 
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One tag. Times are Unix ms (`heard_s`: monotonic seconds); `trouble`: why it has no value, in words.
+    """One tag of a line. Times are Unix ms (`heard_s`: monotonic seconds); `trouble`: why it has no value, in words.
 
     `node` is None and `waiting` true while it is set aside; `monitored` is the server's number of its monitored item.
     """
 
     tag: OpcuaTag
     handle: int
+    part: Part
     node: ua.NodeId | None = None
     monitored: int | None = None
     waiting: bool = True
@@ -78,18 +96,54 @@ class Item:
 
 
 class Items:
-    """The tags of one line in one connection after the other. Event loop's thread only."""
+    """The tags of a connection's lines, in one connection after the other. Event loop's thread only.
+
+    `now_ms`: the lines' clock. `parted`: tags of lines that left, for which the server may still have a monitored item.
+    """
 
     def __init__(self, tags: Sequence[OpcuaTag], product_codes: dict[str, int], line: LineInput) -> None:
-        self.all = [Item(tag, handle) for handle, tag in enumerate(tags, 1)]
-        self.gaps = 0
-        self._by_handle = {item.handle: item for item in self.all}
-        self._product_codes = product_codes
-        self._line = line
-        self._said: set[tuple[SignalRole, str]] = set()
+        self.all: list[Item] = []
+        self.parts: list[Part] = []
+        self.parted: list[Item] = []
+        self.now_ms = line.now_ms
+        self._by_handle: dict[int, Item] = {}
+        self._handles = 0
+        self.join(tags, product_codes, line)
+
+    def join(self, tags: Sequence[OpcuaTag], product_codes: dict[str, int], line: LineInput) -> None:
+        """A line's tags are read from now on; they wait until they are found."""
+        part = Part(line, product_codes)
+        self.parts.append(part)
+        for tag in tags:
+            self._handles += 1
+            self._by_handle[self._handles] = item = Item(tag, self._handles, part)
+            self.all.append(item)
+
+    def leave(self, line: LineInput) -> None:
+        """It hears of nothing any more."""
+        self.parts = [part for part in self.parts if part.line is not line]
+        left = [item for item in self.all if item.part.line is line]
+        for item in left:
+            item.waiting = True
+            del self._by_handle[item.handle]
+        self.all = [item for item in self.all if item.part.line is not line]
+        self.parted += left
+
+    def alive(self) -> None:
+        """The server was heard."""
+        for part in self.parts:
+            part.line.alive()
+
+    def lost(self, words: str) -> None:
+        """There is no connection any more."""
+        for part in self.parts:
+            part.line.lost(words)
 
     def begin(self) -> None:
         """A new connection: nothing of the one before holds."""
+        self.parted.clear()
+        for part in self.parts:
+            part.begun = False
         for item in self.all:
             item.set_aside("not found yet")
             item.monitored = None
@@ -106,15 +160,15 @@ class Items:
     def refuse(self, item: Item, words: str) -> None:
         """This tag has no value; it is tried again later, and the others go on."""
         item.set_aside(words)
-        self._line.put(item.tag.column, None, None)
-        self.say(item.tag.role, f"the tag {item.tag.words} cannot be read ({words}); trying again later")
+        item.part.line.put(item.tag.column, None, None)
+        item.part.say(item.tag.role, f"the tag {item.tag.words} cannot be read ({words}); trying again later")
 
     def take(self, changes: Changes, heard_ms: int | None = None) -> None:
         """Values of one answer, in the order of their queues. `heard_ms`: when the server was heard before; None: read.
 
         What is done here is done for each change of each tag: status and role are looked at only where they are rare.
         """
-        received_ms, heard_s = self._line.now_ms(), time.monotonic()
+        received_ms, heard_s = self.now_ms(), time.monotonic()
         for handle, (value, status, source_ms, server_ms) in changes:
             item = self._by_handle.get(handle)
             if item is None or item.waiting or (status and self._is_gone(item, status, heard_ms)):
@@ -130,8 +184,8 @@ class Items:
                     item.silent = 0
             number = None
             if good:
-                number = value if item.as_it_is and type(value) is int else self._number(item.tag, value)
-            self._line.put(item.column, number, server_ms if source_ms is None else source_ms)
+                number = value if item.as_it_is and type(value) is int else _number(item.tag, item.part, value)
+            item.part.line.put(item.column, number, server_ms if source_ms is None else source_ms)
 
     def _is_gone(self, item: Item, status: int, heard_ms: int | None) -> bool:
         """Sets a tag aside that is not there any more; notes values that the server lost before this one."""
@@ -141,64 +195,62 @@ class Items:
         if status & _OVERFLOW == _OVERFLOW:
             self._lost(item, heard_ms)
             name = item.tag.role.name.lower()
-            self.say(item.tag.role, f"{name}: the server lost values, its queue was full; raise queue_size")
+            item.part.say(item.tag.role, f"{name}: the server lost values, its queue was full; raise queue_size")
         return False
 
     def gap(self, words: str, heard_ms: int) -> None:
         """Notifications were lost since `heard_ms`: what the tags did meanwhile is not known."""
         for item in self.live:
             self._lost(item, heard_ms)
-        self._line.log.warning("%s; what the tags did meanwhile is not known", words)
+        for part in self.parts:
+            part.line.log.warning("%s; what the tags did meanwhile is not known", words)
 
     def _lost(self, item: Item, heard_ms: int | None) -> None:
         """A counter says later what it counted; of any other signal it stays unknown what it was in between."""
         item.overflows += 1
-        self.gaps += 1
+        item.part.gaps += 1
         if item.tag.role not in COUNTER_ROLES:
-            self._line.put(item.tag.column, None, heard_ms)
+            item.part.line.put(item.tag.column, None, heard_ms)
 
-    def _number(self, tag: OpcuaTag, value: Any) -> int | None:
-        role = tag.role
-        if isinstance(value, ua.LocalizedText):
-            value = value.Text or ""
-        if tag.texts:
-            meaning = dict(tag.texts).get(str(value))
-            if meaning is None:
-                self.say(role, f'{role.name.lower()}: "{value}" is not among the tag\'s texts; add it')
-            return meaning
-        if role is SignalRole.PRODUCT and isinstance(value, str):
-            code = self._product_codes.get(value)
-            if code is None and value:
-                self.say(role, f'the product "{value}" is not in the configuration; add it with its ideal cycle')
-            return code
-        if role is SignalRole.ORDER and isinstance(value, int | float):
-            return int(bool(value))
-        if role is SignalRole.SPEED and isinstance(value, int | float) and math.isfinite(value):
-            return math.floor(value * SPEED_SCALE)
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        if isinstance(value, int):
-            return int(value)
-        kind = type(value).__name__
-        self.say(role, f"{role.name.lower()}: {value!r} is a {kind}, a whole number is needed; check the tag")
-        return None
-
-    def say(self, role: SignalRole, words: str) -> None:
-        """Once for each thing to say: a bad tag must not fill the log."""
-        if (role, words) not in self._said and len(self._said) < _MOST_SAID:
-            self._said.add((role, words))
-            self._line.log.warning("%s", words)
-
-    def report(self) -> list[dict[str, Any]]:
-        """For `status`: each tag's last value and its three times."""
-        return [
+    def report(self, line: LineInput) -> tuple[int, list[dict[str, Any]]]:
+        """For `status`: how often the line's values were lost, and of each tag the last value and its three times."""
+        gaps = sum(part.gaps for part in self.parts if part.line is line)
+        return gaps, [
             {
                 "role": item.tag.role.name.lower(), "tag": item.tag.words, "good": item.good, "trouble": item.trouble,
                 "value": str(item.value)[:80], "source_ms": item.source_ms, "server_ms": item.server_ms,
                 "received_ms": item.received_ms, "overflows": item.overflows,
             }
             for item in self.all
+            if item.part.line is line
         ]  # fmt: skip
+
+
+def _number(tag: OpcuaTag, part: Part, value: Any) -> int | None:
+    role = tag.role
+    if isinstance(value, ua.LocalizedText):
+        value = value.Text or ""
+    if tag.texts:
+        meaning = dict(tag.texts).get(str(value))
+        if meaning is None:
+            part.say(role, f'{role.name.lower()}: "{value}" is not among the tag\'s texts; add it')
+        return meaning
+    if role is SignalRole.PRODUCT and isinstance(value, str):
+        code = part.product_codes.get(value)
+        if code is None and value:
+            part.say(role, f'the product "{value}" is not in the configuration; add it with its ideal cycle')
+        return code
+    if role is SignalRole.ORDER and isinstance(value, int | float):
+        return int(bool(value))
+    if role is SignalRole.SPEED and isinstance(value, int | float) and math.isfinite(value):
+        return math.floor(value * SPEED_SCALE)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, int):
+        return int(value)
+    kind = type(value).__name__
+    part.say(role, f"{role.name.lower()}: {value!r} is a {kind}, a whole number is needed; check the tag")
+    return None
 
 
 def unix_ms(moment: datetime) -> int:

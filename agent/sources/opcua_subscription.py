@@ -1,4 +1,4 @@
-"""Values by a subscription: all tags of a line in one.
+"""Values by a subscription: all tags of a connection in one.
 
 Decides what is asked for, and when it counts as alive: it is heard by its publish responses; a number that is skipped
 in their sequence is a gap; a tag that changed without a word is found by reading (`audit`).
@@ -17,7 +17,6 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 
 from agent.config_opcua import OpcuaSource
-from agent.line import LineInput
 from agent.sources.opcua_client import LINK_ERRORS, ReadOnlySession, asked
 from agent.sources.opcua_flow import LOOK_S, FlowLost, same_namespaces
 from agent.sources.opcua_items import Item, Items, nodes_of
@@ -38,17 +37,16 @@ _NO_FILTER: Final = frozenset(
 
 
 class Subscription:
-    """All tags of a line in one subscription. `keep_alive_s`: how often the server must say that it lives."""
+    """All tags of a connection in one subscription. `keep_alive_s`: how often the server must say that it lives."""
 
     def __init__(
-        self, session: ReadOnlySession, source: OpcuaSource, limits: Limits, items: Items, line: LineInput,
+        self, session: ReadOnlySession, source: OpcuaSource, limits: Limits, items: Items,
         namespaces: list[str], keep_alive_s: float,
     ) -> None:  # fmt: skip
         self._session = session
         self._source = source
         self._limits = limits
         self._items = items
-        self._line = line
         self._namespaces = namespaces
         self._keep_alive_count = max(1, int(keep_alive_s * 1000 / source.publishing_interval_ms))
         self._silence_s = LEAST_SILENCE_S
@@ -56,7 +54,7 @@ class Subscription:
         self._id = 0
         self._next = 0
         self._heard_s = time.monotonic()
-        self._heard_ms = line.now_ms()
+        self._heard_ms = items.now_ms()
         self._ended = ""
         self._taken = True  # asyncua keeps silent on what goes wrong in `_published`
         self._read_again = False
@@ -78,24 +76,25 @@ class Subscription:
             LEAST_SILENCE_S, 4 * result.RevisedMaxKeepAliveCount * result.RevisedPublishingInterval / 1000
         )
         self._grace_s = 1.0 + 2 * (result.RevisedPublishingInterval + self._source.sampling_interval_ms) / 1000
-        watched = Item(self._items.all[0].tag, _NAMESPACES, own(ObjectIds.Server_NamespaceArray))
+        some = self._items.all[0]
+        watched = Item(some.tag, _NAMESPACES, some.part, own(ObjectIds.Server_NamespaceArray))
         await self._create([watched], quietly=True)
 
     async def add(self, items: Sequence[Item]) -> None:
         """Monitors tags whose nodes are known; those that the server refuses are set aside."""
-        await self._forget(items)
+        await self.forget(items)
         for item in items:
             item.waiting = False  # the first value may come before the answer
         refused = await self._create(items)
         again = [item for item, code in refused if code in _NO_FILTER and item.tag.deadband]
         for item in again:
-            self._items.say(item.tag.role, f"the server takes no deadband for {item.tag.words}; it reports each change")
+            item.part.say(item.tag.role, f"the server takes no deadband for {item.tag.words}; it reports each change")
         without = await self._create(again, plain=True) if again else []
         for item, code in [(item, code) for item, code in refused if item not in again] + without:
             self._items.refuse(item, status_words(code))
 
-    async def _forget(self, items: Sequence[Item]) -> None:
-        """Takes back the monitored items of tags that were set aside: their nodes may be others now."""
+    async def forget(self, items: Sequence[Item]) -> None:
+        """Takes back the monitored items of tags that nobody reads now, or whose nodes may be others now."""
         old = [item for item in items if item.monitored is not None]
         if old:
             parameters = ua.DeleteMonitoredItemsParameters()
@@ -157,7 +156,7 @@ class Subscription:
             self._items.gap(f"{number - self._next} notifications of the server did not arrive", self._heard_ms)
             self._read_again = True
         self._next = number + 1 if contents else number
-        heard_ms, self._heard_ms, self._heard_s = self._heard_ms, self._line.now_ms(), time.monotonic()
+        heard_ms, self._heard_ms, self._heard_s = self._heard_ms, self._items.now_ms(), time.monotonic()
         for content in contents:
             if isinstance(content, list):
                 for handle, told in content:
@@ -167,7 +166,7 @@ class Subscription:
             elif isinstance(content, ua.StatusChangeNotification):
                 self._ended = f"the subscription ended ({status_words(content.Status.value)})"
         if not result.MoreNotifications:
-            self._line.alive()
+            self._items.alive()
         self._taken = True
 
     def _check_namespaces(self, found: Told) -> None:

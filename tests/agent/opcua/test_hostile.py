@@ -91,11 +91,11 @@ def test_flipped_bits_in_answers_are_survived(tmp_path: Path, free_port: Callabl
         async with reading(tmp_path, endpoint, TAGS, timeout_ms=300, poll=True, poll_interval_ms=50) as line:
             await line.until(lambda: flipped >= 40, 60)
             flip = False
-            connects = line.reader.report()["connects"]
+            connects = line.reader.report(line)["connects"]
             line.values.clear()
             await plc.write("State", 41)
             await line.until(lambda: line.newest(STATE) == 41, 30)
-            assert line.reader.report()["connects"] >= connects
+            assert line.reader.report(line)["connects"] >= connects
         proxy.close()
         for writer in writers:
             writer.transport.abort()

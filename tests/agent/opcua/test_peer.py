@@ -45,7 +45,7 @@ def test_every_policy_and_mode_reads(tmp_path: Path, server: NodeServer, policy:
             number = (line.newest(STATE) or 0) + 1
             await asyncio.to_thread(server.order, "set", name="State", value=number)
             await line.until(lambda: line.newest(STATE) == number)
-            assert line.reader.report()["security"] == f"{policy} {mode}"
+            assert line.reader.report(line)["security"] == f"{policy} {mode}"
 
     asyncio.run(scenario())
 

@@ -1,0 +1,64 @@
+"""Which reader a line gets, by its protocol.
+
+Decides what is imported when, so that a gateway loads what it uses, and holds what lines share: a Modbus link, a
+connection to an OPC UA server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import math
+from typing import TYPE_CHECKING
+
+from agent.clock import Clock
+from agent.config import AgentConfiguration
+from agent.config_line import ModbusSource, OpcuaSource
+from agent.config_modbus import ModbusLink, ModbusTag
+from agent.config_opcua import OpcuaTag
+from agent.line import Line
+
+if TYPE_CHECKING:
+    from agent.sources.modbus_link import Link
+    from agent.sources.opcua_shared import OpcuaServers
+
+
+class Sources:
+    """The readers of one gateway."""
+
+    def __init__(self, configuration: AgentConfiguration, clock: Clock) -> None:
+        self._configuration = configuration
+        self._speed = clock.speed if math.isfinite(clock.speed) else 1.0
+        self._links: dict[ModbusLink, Link] = {}
+        self._servers: OpcuaServers | None = None
+
+    async def read(self, line: Line) -> None:
+        """Reads one line until it is cancelled."""
+        if isinstance(line.settings.source, OpcuaSource):
+            await self._opcua(line, line.settings.source)
+        elif isinstance(line.settings.source, ModbusSource):
+            await self._modbus(line, line.settings.source)
+
+    async def _opcua(self, line: Line, source: OpcuaSource) -> None:
+        # In a thread: it takes a gateway seconds, in which Modbus devices and the broker can answer already.
+        await asyncio.to_thread(importlib.import_module, "agent.sources.opcua_shared")
+        from agent.sources.opcua_shared import OpcuaServers
+
+        if self._servers is None:
+            self._servers = OpcuaServers(self._configuration.state_folder, self._configuration.gateway_id)
+        tags = [tag for tag in line.settings.tags if isinstance(tag, OpcuaTag)]
+        await self._servers.read(source, tags, line.settings.product_codes, line, self._staleness_s(line) / 3)
+
+    async def _modbus(self, line: Line, source: ModbusSource) -> None:
+        from agent.sources.modbus import ModbusReader
+
+        registers = [tag for tag in line.settings.tags if isinstance(tag, ModbusTag)]
+        if source.poll_interval_ms / 1000 * 3 > self._staleness_s(line):
+            line.log.warning("staleness_s is less than three polls: one slow answer makes the state unknown")
+        reader = ModbusReader(
+            source, registers, line.settings.time_tag, line, line.settings.product_codes, self._links
+        )  # fmt: skip
+        await reader.run()
+
+    def _staleness_s(self, line: Line) -> float:
+        return line.settings.configuration.staleness_ms / 1000 / self._speed
