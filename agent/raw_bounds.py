@@ -22,7 +22,10 @@ STEP_MS: Final = 6 * 3_600_000
 ROOM: Final = 20
 """Over the limit, this part (1/20) of it is made free at once."""
 NO_ROOM: Final = "no room, and nothing that may go: the hub has not receipted it"
-_DAY_MS: Final = 86_400_000
+OLDER: Final = "older than "
+MORE: Final = "more than "
+"""How the reason of a drop begins: the oldest chunks of a line went, up to the gap's end."""
+DAY_MS: Final = 86_400_000
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "raw"})
 
 
@@ -62,16 +65,16 @@ class RawBounds:
             return []
         self._looked_ms = now_ms
         settings = self._settings
-        before_ms = now_ms - settings.keep_days * _DAY_MS
+        before_ms = now_ms - settings.keep_days * DAY_MS
         oldest = {line: at for line in self._lines if (at := self._shelf.oldest_ms(line)) is not None}
         old = [line for line, at in oldest.items() if at < before_ms - (STEP_MS if settings.keep_days else 0)]
-        out = self._drops(old, before_ms, f"older than {settings.keep_days} days")
+        out = self._drops(old, before_ms, f"{OLDER}{settings.keep_days} days")
         if not out and self._size > settings.max_bytes and oldest:
             # Lines grow about evenly: the oldest part of the time is that part of the bytes.
             first = min(oldest.values())
             surplus = self._size - settings.max_bytes + settings.max_bytes // ROOM
             before_ms = first + 1 + (now_ms - first) * surplus // self._size
-            out = self._drops(list(oldest), before_ms, f"more than {settings.max_bytes // 1_000_000} MB")
+            out = self._drops(list(oldest), before_ms, f"{MORE}{settings.max_bytes // 1_000_000} MB")
         return out
 
     def settled(self) -> None:

@@ -19,11 +19,11 @@ from agent import amendments
 from agent.clock import Clock
 from agent.config import AgentConfiguration
 from agent.config_line import LineSettings
-from agent.raw_bounds import RawBounds
+from agent.raw_bounds import DAY_MS, RawBounds
 from agent.raw_meter import LostRaw, RawMeter, closed_chunk
 from agent.seal import ClockLog, Sealer, Statement, statements
 from agent.spool import LineBatch, Spool, SpooledRecord, SpoolFull
-from agent.spool_salvage import DAMAGED, GAP_META
+from agent.spool_salvage import DAMAGED, GAP_META, RAW_LOST_META, raw_lost
 from protocols.errors import ConfigurationError, Malformed
 from protocols.evidence.bodies import Body, Configurations, Gap, Heartbeat, Measurement
 from protocols.evidence.cose import key_id
@@ -72,7 +72,7 @@ class Recorder:
             key, configuration.gateway_id, configuration.site, self._clock_log, sequence, previous, _seen(spool),
             spool.shelf.commitment,
         )  # fmt: skip
-        self._keeps_raw = configuration.raw.keep_days > 0
+        self._raw_keep_ms = configuration.raw.keep_days * DAY_MS
         kid = key_id(key.public_key().public_bytes_raw())
         self._bounds = RawBounds(configuration.raw, spool.shelf, kid, [line.line_id for line in self._lines])
 
@@ -81,7 +81,9 @@ class Recorder:
 
         A line that never ran begins at `starts_ms` (a replay), or now.
         """
-        return self._start(self._lines, starts_ms or {})
+        started = self._start(self._lines, starts_ms or {})
+        self._tell_raw_lost()
+        return started
 
     def reload(self, lines: tuple[LineSettings, ...], begun: Iterable[str]) -> dict[str, Started]:
         """`lines` are measured from now on; those named by `begun` are new, or are other ones than before.
@@ -116,7 +118,7 @@ class Recorder:
         kept = self._spool.carry(line.line_id)
         open_chunk = self._spool.shelf.open_chunk(line.line_id, configuration.hash)
         # A replay says itself from when on it keeps chunks.
-        keeps = self._keeps_raw and (open_chunk is not None or not replayed)
+        keeps = self._raw_keep_ms > 0 and (open_chunk is not None or not replayed)
         if kept is None:
             lost = self._spool.meta(f"{GAP_META}{line.line_id}") or self._spool.meta(GAP_META)
             lost_ms = now_ms if lost is None else int(lost)
@@ -134,6 +136,15 @@ class Recorder:
         # The last value was good for a while, but nobody was there to see it change.
         meter.push(SampleBlock.from_rows([(unseen_ms, (0,) * ROLES, 0)]))
         return Started(meter, Gap(line.line_id, unseen_ms, now_ms, NOT_RUNNING if same else CHANGED))
+
+    def _tell_raw_lost(self) -> None:
+        """After a salvage: which raw chunks are not held any more. Cut short between the two it is said again."""
+        now = self._clock.now_ms()
+        lost = raw_lost(self._spool, [line.line_id for line in self._lines], self._raw_keep_ms)
+        for gap in lost:
+            self._chain(gap, now, now)
+        if self._spool.meta(RAW_LOST_META):
+            self._spool.set_meta({RAW_LOST_META: b""})
 
     def _end_meter(self, line: LineSettings) -> None:
         """Closes the raw chunk of a configuration that is not the line's any more, where its last window ended."""

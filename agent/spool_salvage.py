@@ -4,7 +4,8 @@ Decides what counts. Only records that this gateway's key signed are taken over;
 not, for nothing vouches for them: their time becomes a signed gap. The chain goes on with the same key only where it is
 certain that no record without a receipt is missing (`chain_head`). Otherwise records are lost that the hub would wait
 for, so a new epoch begins: a new key, which a person must enrol; until then it is measured and signed, and kept here.
-Nothing that was put aside is ever deleted.
+Nothing that was put aside is ever deleted. Raw chunks stay there: what the records had committed to is signed as no
+longer held, so that nobody waits for it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -21,17 +23,26 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.chain_head import HEAD_FILE, ChainHead, read_head
 from agent.keys import KEY_FILE, make_key
+from agent.raw_bounds import MORE, OLDER
 from agent.spool import Spool, SpooledRecord
 from agent.spool_file import LOCK_FILE, SPOOL_FILE, SpoolDamaged, take_lock
 from agent.spool_pages import last_blobs
 from protocols.errors import Malformed, Unverified
-from protocols.evidence.bodies import Measurement
+from protocols.evidence import canonical
+from protocols.evidence.bodies import Measurement, RawGap
 from protocols.evidence.record import SignedRecord
 
 ASIDE: Final = "damaged-"
 DAMAGED: Final = "the gateway's spool was damaged"
 GAP_META: Final = "gap_from:"
 """With a line's id: from when on nothing of it is known, for the recorder to sign."""
+RAW_LOST_META: Final = "raw_lost"
+"""`raw_lost`'s entries, for the recorder to sign once; empty when that is done.
+
+Each: line, whether the start is known, start or the oldest known, end, chunks, reason."""
+UNCOUNTED: Final = f"{DAMAGED}, and how many chunks there were is not known"
+_NONE: Final = canonical.encode([])
+_MOST_LOST: Final = 1_000_000
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "spool"})
 
 
@@ -66,6 +77,23 @@ def open_or_salvage(folder: Path, key: Ed25519PrivateKey, now_ms: int) -> tuple[
     spool = Spool.open(folder)
     _take_over(spool, kept, found, head)
     return spool, key
+
+
+def raw_lost(spool: Spool, line_ids: Iterable[str], keep_ms: int) -> list[RawGap]:
+    """What the gateway lost of its raw chunks and has not signed yet; of `line_ids` also where no record is left.
+
+    `keep_ms`: how long chunks are kept, for those of which nothing else tells since when there were some.
+    """
+    gaps: dict[str, RawGap] = {}
+    entries = canonical.decode(spool.meta(RAW_LOST_META) or _NONE, _MOST_LOST)
+    for line_id, known, from_ms, to_ms, chunks, reason in entries:
+        since_ms = from_ms if known else max(0, min(from_ms, to_ms - keep_ms))
+        if since_ms < to_ms:
+            gaps[line_id] = RawGap(line_id, since_ms, to_ms, chunks, reason)
+    others = gaps.pop("", None)
+    if others is not None:
+        gaps |= {line: replace(others, line_id=line) for line in line_ids if line not in gaps}
+    return [gaps[line] for line in sorted(gaps)]
 
 
 def _put_aside(folder: Path, now_ms: int) -> Path:
@@ -111,6 +139,41 @@ def _certain(found: dict[int, SignedRecord], head: ChainHead | None) -> list[Sig
     return [found[sequence] for sequence in range(first, last + 1)] if first <= head.receipted + 1 else []
 
 
+def _lost_raw(found: dict[int, SignedRecord], head: ChainHead | None) -> bytes:
+    """The entries of RAW_LOST_META: what the records that are left say was held, and what that leaves open.
+
+    A line's chunks were held from the last ones on that were said to be dropped; where neither that nor the chain's
+    first record is left, that start is not known. The entry "" is of lines of which no record is left.
+    """
+    held: dict[str, list[tuple[int, int, int]]] = {}  # (from, to, chunks) of each statement
+    gone_ms: dict[str, int] = {}
+    for _, signed in sorted(found.items()):
+        body = signed.record.body
+        if isinstance(body, RawGap) and body.reason.startswith((OLDER, MORE)):
+            gone_ms[body.line_id] = body.to_ms
+        elif isinstance(body, Measurement):
+            for line in body.lines:
+                if line.raw is not None:
+                    span = (line.windows[0].start_ms, line.windows[-1].end_ms, line.raw.chunk_count)
+                    held.setdefault(line.line_id, []).append(span)
+    unbroken = head is not None and head.sequence in found and len(found) == max(found) - min(found) + 1
+    end_ms = 0 if head is None else head.end_ms
+    entries: list[list[object]] = []
+    for line_id, spans in held.items():
+        gone = gone_ms.get(line_id, 0)
+        rest = [span for span in spans if span[1] > gone]
+        if not rest:
+            continue
+        first_ms, to_ms = rest[0][0], rest[-1][1] if unbroken else max(rest[-1][1], end_ms)
+        counted = unbroken and (0 in found or first_ms <= gone)
+        chunks = max(1, sum(count for _, _, count in rest))
+        known = bool(gone) or 0 in found
+        entries.append([line_id, known, gone or first_ms, to_ms, chunks, DAMAGED if counted else UNCOUNTED])
+    if end_ms and not (unbroken and 0 in found):
+        entries.append(["", False, end_ms, end_ms, 1, UNCOUNTED])
+    return canonical.encode(entries)
+
+
 def _take_over(spool: Spool, kept: list[SignedRecord], found: dict[int, SignedRecord], head: ChainHead | None) -> None:
     known_ms: dict[str, int] = {}
     for signed in found.values():
@@ -118,6 +181,7 @@ def _take_over(spool: Spool, kept: list[SignedRecord], found: dict[int, SignedRe
             for line in signed.record.body.lines:
                 known_ms[line.line_id] = max(known_ms.get(line.line_id, 0), line.windows[-1].end_ms)
     meta = {f"{GAP_META}{line_id}": str(at_ms).encode() for line_id, at_ms in known_ms.items()}
+    meta[RAW_LOST_META] = _lost_raw(found, head)
     if head is not None:
         meta[GAP_META] = str(head.end_ms).encode()  # of a line of which no record is left
     # What was verified of the hub's log stands in the records too.

@@ -12,15 +12,17 @@ import pytest
 from agent.chain_head import HEAD_FILE, read_head
 from agent.clock import ManualClock
 from agent.keys import KEY_FILE, load_key
+from agent.raw_bounds import OLDER
 from agent.recorder import Recorder
 from agent.spool import SPOOL_FILE, Spool
 from agent.spool_pages import last_blobs
-from agent.spool_salvage import DAMAGED, open_or_salvage
+from agent.spool_salvage import DAMAGED, UNCOUNTED, open_or_salvage, raw_lost
 from protocols.errors import LinetallyError
-from protocols.evidence.bodies import Gap, Measurement
+from protocols.evidence.bodies import Gap, Measurement, RawGap
 from protocols.evidence.record import SignedRecord
 from tests.agent.test_raw_chain import KEY, START, Life, configuration
 
+DAY = 86_400_000
 HOURS_2 = 121
 """Minutes."""
 
@@ -51,6 +53,10 @@ def go_on(folder: Path, spool: Spool, key: object = KEY) -> list[SignedRecord]:
     return [SignedRecord(record.raw) for record in spool.open_records(0, 1000)]
 
 
+def raw_gaps(records: list[SignedRecord]) -> list[RawGap]:
+    return [signed.record.body for signed in records if isinstance(signed.record.body, RawGap)]
+
+
 def wreck(path: Path, seed: int) -> None:
     """The tree is gone: every page that is no leaf, and some bytes of one leaf without records."""
     data = bytearray(path.read_bytes())
@@ -75,6 +81,10 @@ def test_the_chain_goes_on_where_no_record_is_missing(
     assert after[3].record.previous == before[-1].hash
     gaps = [signed.record.body for signed in after[3:] if isinstance(signed.record.body, Gap)]
     last = max(s.record.end_ms for s in before if isinstance(s.record.body, Measurement))
+    held = [line for s in before if isinstance(s.record.body, Measurement) for line in s.record.body.lines]
+    chunks = sum(line.raw.chunk_count for line in held if line.raw is not None)
+    assert chunks > 100
+    assert raw_gaps(after) == [RawGap("filling", held[0].windows[0].start_ms, last, chunks, DAMAGED)]
     assert gaps == [Gap("filling", last, START + (HOURS_2 + 10) * 60_000, DAMAGED)]
     (aside,) = tmp_path.glob("damaged-*")
     assert (aside / SPOOL_FILE).stat().st_size > 100_000
@@ -82,6 +92,7 @@ def test_the_chain_goes_on_where_no_record_is_missing(
     spool, _ = open_or_salvage(tmp_path, KEY, START)
     with spool:
         assert spool.head()[0] == len(before) + len(after) - 3
+        assert raw_gaps(go_on(tmp_path, spool)) == raw_gaps(after), "it is said once"
 
 
 @pytest.mark.parametrize("harm", ["noise", "deleted", "record", "head"])
@@ -104,6 +115,7 @@ def test_a_lost_record_begins_a_new_epoch(
         path.write_bytes(data.replace(end, bytes(len(end))))
     if harm == "head":
         (tmp_path / HEAD_FILE).unlink()
+    head = read_head(tmp_path)
     spool, key = open_or_salvage(tmp_path, KEY, START)
     with spool:
         assert key.private_bytes_raw() != KEY.private_bytes_raw()
@@ -115,6 +127,13 @@ def test_a_lost_record_begins_a_new_epoch(
     assert "Enrol this gateway again" in caplog.text
     gaps = [signed.record.body for signed in after if isinstance(signed.record.body, Gap)]
     assert len(gaps) == 1 and gaps[0].reason == DAMAGED and gaps[0].from_ms > START
+    (raw_gap,) = raw_gaps(after)
+    assert raw_gap.reason == UNCOUNTED, "a record is missing that may have named more"
+    if harm in ("noise", "deleted"):  # no record is left: all that the chain's end tells, and how long chunks are kept
+        assert head is not None
+        assert (raw_gap.from_ms, raw_gap.to_ms, raw_gap.chunks) == (head.end_ms - 35 * DAY, head.end_ms, 1)
+    else:
+        assert raw_gap.from_ms == START and raw_gap.to_ms > START + 100 * 60_000 and raw_gap.chunks > 90
 
 
 def test_a_spool_put_back_from_a_copy_signs_nothing_twice(tmp_path: Path) -> None:
@@ -129,6 +148,26 @@ def test_a_spool_put_back_from_a_copy_signs_nothing_twice(tmp_path: Path) -> Non
     spool, key = open_or_salvage(tmp_path, KEY, START)
     with spool:
         assert key is not KEY and spool.head()[0] == 0
+
+
+def test_of_raw_chunks_only_what_was_not_dropped_before_is_said_to_be_lost(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        lives = Life(tmp_path, spool, random.Random(1))
+        lives.live(61)
+        now = lives.clock.now_ms()
+        lives.recorder._chain(RawGap("filling", START, START + 1_800_000, 30, f"{OLDER}35 days"), now, now)
+        records = [SignedRecord(record.raw).record.body for record in spool.open_records(0, 100)]
+    (tmp_path / KEY_FILE).write_bytes(b"the old one")
+    wreck(tmp_path / SPOOL_FILE, 0)
+    lines = [line for body in records if isinstance(body, Measurement) for line in body.lines]
+    later = [line for line in lines if line.windows[0].start_ms >= START + 1_800_000]
+    assert 0 < len(later) < len(lines)
+    spool, key = open_or_salvage(tmp_path, KEY, now)
+    with spool:
+        assert key is KEY
+        chunks = sum(line.raw.chunk_count for line in later if line.raw is not None)
+        want = RawGap("filling", START + 1_800_000, later[-1].windows[-1].end_ms, chunks, DAMAGED)
+        assert raw_lost(spool, ["filling", "other"], 35 * DAY) == [want]
 
 
 def test_a_crash_between_head_and_commit_is_no_damage(tmp_path: Path, life: Path) -> None:
