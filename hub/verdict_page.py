@@ -12,6 +12,7 @@ from datetime import datetime, tzinfo
 from html import escape
 from typing import Any, Final
 
+from protocols.evidence.bodies import RawGap
 from protocols.evidence.verdict import GapFound, GapKind, Result, Verdict
 
 LINES_SHOWN: Final = 12
@@ -156,7 +157,7 @@ def _coverage(verdict: Verdict, zone: tzinfo) -> str:
     )
     return (
         f"<h2>Coverage <span class=dim>(times in {escape(str(zone))})</span>{legend}</h2>"
-        f"{_timeline(verdict, shown, zone)}{more}{_gaps(verdict.gaps, zone)}"
+        f"{_timeline(verdict, shown, zone)}{more}{_gaps(verdict.gaps, zone)}{_raw_gaps(verdict.raw_gaps, zone)}"
     )
 
 
@@ -244,6 +245,21 @@ def _gaps(gaps: Sequence[GapFound], zone: tzinfo) -> str:
     )
 
 
+def _raw_gaps(gaps: Sequence[RawGap], zone: tzinfo) -> str:
+    """One sentence: a list has no room on the sheet (the terminal and --json have it)."""
+    if not gaps:
+        return ""
+    longest = max(gaps, key=lambda each: each.to_ms - each.from_ms)
+    span = f"{_time(longest.from_ms, zone)} to {_time(longest.to_ms, zone)}"
+    which = "" if len(gaps) == 1 else f" in {len(gaps):,} stretches, the longest"
+    words = (
+        f"Raw samples not held: {sum(gap.chunks for gap in gaps):,} chunks{which}: {_cut(longest.line_id, 14)}, "
+        f"{span}, {longest.chunks:,} chunks ({_cut(longest.reason, 60)}). No figure depends on them; an audit cannot "
+        "replay them."
+    )
+    return f'<p class="dim">{escape(words)}</p>'
+
+
 def _figures(verdict: Verdict) -> str:
     if verdict.figures is None:
         return ""
@@ -306,6 +322,8 @@ def _footer(verdict: Verdict, of: Circumstances) -> str:
         ("Bundle", f"SHA-256 {of.bundle_sha256}"),
         ("Policy", f"SHA-256 {of.policy_sha256}  {of.policy_name}"),
     ]
+    if verdict.evidence_sha256:
+        rows.append(("Evidence", f"SHA-256 {verdict.evidence_sha256.hex()}  as the PDF must show it"))
     if verdict.log_origin:
         rows.append(("Log", f"{verdict.log_origin}, {verdict.log_size:,} entries, root {verdict.log_root.hex()}"))
     cells = "".join(f'<tr><td>{name}</td><td class="hash">{escape(words)}</td></tr>' for name, words in rows)

@@ -31,6 +31,7 @@ from rich.text import Text
 
 from hub.verdict_page import Circumstances, page
 from protocols.errors import ConfigurationError
+from protocols.evidence.bodies import RawGap
 from protocols.evidence.policy import Trust
 from protocols.evidence.testimony import Swift
 from protocols.evidence.verdict import Coverage, GapFound, Result, Verdict
@@ -134,12 +135,17 @@ def show(verdict: Verdict, console: Console, name: str) -> None:
         console.print(Text("  Nothing in this bundle should be relied on."))
     elif verdict.figures is not None:
         console.print(Text(f"  {plan['title']} – {plan['enterprise']} – outcome: {verdict.figures['finding']}"))
+    if verdict.evidence_sha256:
+        console.print(
+            Text(f"  Evidence SHA-256 {verdict.evidence_sha256.hex()}, as the PDF must show it"), soft_wrap=True
+        )
     console.print()
     console.print(_checks_table(verdict))
     if verdict.coverage:
         console.print()
         console.print(_coverage_table(verdict.coverage, zone))
         _show_gaps(verdict.gaps, console, zone)
+        _show_raw_gaps(verdict.raw_gaps, console, zone)
     for note in verdict.notes:
         console.print(Text(f"\nNote: {note}", "yellow"))
     if verdict.ok:
@@ -188,6 +194,30 @@ def _show_gaps(gaps: Sequence[GapFound], console: Console, zone: tzinfo) -> None
     console.print(table)
     if len(gaps) > GAPS_SHOWN:
         console.print(Text(f"  and {len(gaps) - GAPS_SHOWN} shorter ones (--json lists all)"))
+
+
+def _show_raw_gaps(gaps: Sequence[RawGap], console: Console, zone: tzinfo) -> None:
+    if not gaps:
+        return
+    chunks = sum(gap.chunks for gap in gaps)
+    console.print(
+        Text(
+            f"\nRaw samples not held: {chunks:,} chunks in {_stretches(len(gaps))}. The figures do not depend on them; "
+            "an audit cannot replay them."
+        )
+    )
+    longest = sorted(gaps, key=lambda gap: gap.from_ms - gap.to_ms)[:GAPS_SHOWN]
+    table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+    for gap in sorted(longest, key=lambda gap: (gap.from_ms, gap.line_id)):
+        span = f"{_time(gap.from_ms, zone)} to {_time(gap.to_ms, zone)}"
+        table.add_row(Text(gap.line_id), span, f"{gap.chunks:,} chunks", Text(gap.reason))
+    console.print(table)
+    if len(gaps) > GAPS_SHOWN:
+        console.print(Text(f"  and {len(gaps) - GAPS_SHOWN} shorter ones (--json lists all)"))
+
+
+def _stretches(count: int) -> str:
+    return "one stretch" if count == 1 else f"{count:,} stretches"
 
 
 def _verify(file: BinaryIO, trust: Trust, errors: Console, *, show: bool, one_by_one: bool) -> Verdict:

@@ -21,12 +21,12 @@ from protocols.errors import Unverified
 from protocols.evidence import bundle as bundles
 from protocols.evidence import checkpoint, note
 from protocols.evidence.authority import Authority, read_authority
-from protocols.evidence.bodies import Configurations, Measurement
+from protocols.evidence.bodies import Configurations, Measurement, RawGap
 from protocols.evidence.checkpoint import Checkpoint
 from protocols.evidence.cose import Kid, key_id
 from protocols.evidence.policy import Trust
 from protocols.evidence.raw import Piece, read_pieces
-from protocols.evidence.record import SignedRecord
+from protocols.evidence.record import RecordType, SignedRecord
 from protocols.evidence.verify import verify
 from protocols.measurement.account import Window
 from protocols.measurement.definition import data_hash
@@ -42,6 +42,10 @@ class Evidence(Protocol):
     checkpoint: Checkpoint
     keys: Keys
     configurations: Mapping[bytes, Mapping[str, Any]]
+
+    def raw_gaps(self, line_id: str) -> list[tuple[RawGap, int | None]]:
+        """What trusted gateways signed not to hold of a line's raw samples, and where in the log, if that is known."""
+        ...
 
     def records(self, places: Iterable[Place]) -> dict[Place, bytes]:
         """The messages at these places, as far as they are there and count."""
@@ -69,6 +73,8 @@ class LogEvidence:
         self._index = Index(engine)
         self._log = FolderLog(config.log_folder)
         self._leaves: dict[Kid, dict[int, int]] = {}
+        self._raw_gap_leaves: list[int] = []
+        self._raw_gaps: dict[str, list[tuple[RawGap, int | None]]] | None = None
         self.checkpoint = checkpoint.parse(note.parse(self._log.checkpoint()).text)
         self._authority = self._read_authority(engine)
         self.keys: Keys = {
@@ -99,6 +105,19 @@ class LogEvidence:
         found = (each for leaf in leaves for each in self._index.records(from_index=leaf, to_index=leaf + 1))
         return {(Kid(each.kid), each.sequence) for each in found}
 
+    def raw_gaps(self, line_id: str) -> list[tuple[RawGap, int | None]]:
+        if self._raw_gaps is None:
+            self._raw_gaps = {}
+            for kid in self.keys:
+                self._leaves_of(kid)
+            leaves = sorted(self._raw_gap_leaves)
+            for raw, leaf in zip(Entries(self._log, leaves), leaves, strict=True):
+                signed = SignedRecord(raw)
+                body = signed.record.body
+                if isinstance(body, RawGap) and body.line_id in self.keys[signed.kid][1]:
+                    self._raw_gaps.setdefault(body.line_id, []).append((body, leaf))
+        return self._raw_gaps.get(line_id, [])
+
     def _leaves_of(self, kid: Kid) -> dict[int, int]:
         """Where a trusted key's records stand, by sequence; the question to the index is asked once."""
         if kid not in self._leaves:
@@ -108,6 +127,7 @@ class LogEvidence:
                 end = min(end, gateway.first_invalid_index)
             found = self._index.records(kid=kid, to_index=end) if end else []
             self._leaves[kid] = {each.sequence: each.leaf_index for each in found}
+            self._raw_gap_leaves += [each.leaf_index for each in found if each.type == RecordType.RAW_GAP]
         return self._leaves[kid]
 
     def _read_authority(self, engine: Engine) -> Authority:
@@ -138,6 +158,7 @@ class BundleEvidence:
         configurations: dict[bytes, Mapping[str, Any]] = {}
         self._records: dict[Place, bytes] = {}
         self._spans: dict[str, list[tuple[int, int, Place]]] = {}
+        self._raw_gaps: dict[str, list[tuple[RawGap, int | None]]] = {}
         for kid in self._bundle.kids():
             for _, raw in self._bundle.records(bundles.records_file(kid)):
                 record = SignedRecord(raw)
@@ -150,9 +171,14 @@ class BundleEvidence:
                         for line in lines:
                             span = line.windows[0].start_ms, line.windows[-1].end_ms
                             self._spans.setdefault(line.line_id, []).append((*span, place))
+                    case RawGap(line_id) as gap if line_id in self.keys[kid][1]:
+                        self._raw_gaps.setdefault(line_id, []).append((gap, None))
                     case _:
                         pass
         self.configurations: Mapping[bytes, Mapping[str, Any]] = configurations
+
+    def raw_gaps(self, line_id: str) -> list[tuple[RawGap, int | None]]:
+        return self._raw_gaps.get(line_id, [])
 
     def records(self, places: Iterable[Place]) -> dict[Place, bytes]:
         return {place: self._records[place] for place in places if place in self._records}

@@ -5,13 +5,14 @@ Decides the one word and its reasons. Finding it is `examination`'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from hub.audit.gone import Gone
 from hub.audit.inspection import Inspected, LineFound
 from protocols.evidence.audit import Audit, AuditDifference, AuditedLine
 
@@ -29,16 +30,22 @@ class Word(StrEnum):
 @dataclass(frozen=True, slots=True)
 class LineVerdict:
     """One line. `asked`: starts (ms) of the windows that were asked for; of all that raw samples cover, where nothing
-    was. `missing`: those that could not be replayed."""
+    was. `missing`: those that could not be replayed; of these, `gone`: those whose raw samples the gateway has signed
+    not to hold, and `unanswered`: those of which nothing explains it."""
 
     line_id: str
     zone: str
     asked: frozenset[int]
     found: LineFound
+    gone: tuple[Gone, ...] = ()
 
     @property
     def missing(self) -> list[int]:
         return sorted(self.asked - self.found.compared)
+
+    @property
+    def unanswered(self) -> list[int]:
+        return sorted(set(self.missing) - {each.start_ms for each in self.gone})
 
     @property
     def difference(self) -> AuditDifference | None:
@@ -77,6 +84,10 @@ class AuditVerdict:
             wanted = frozenset(one.compared) if asked is None else asked.get(line_id, frozenset())
             lines.append(LineVerdict(line_id, zones.get(line_id, "UTC"), wanted, one))
         return cls(project_id, seed, tuple(lines), found.refused_count, tuple(found.refused))
+
+    def explained(self, gone: Mapping[str, Iterable[Gone]]) -> AuditVerdict:
+        """With what the gateways' own records say of the windows that could not be replayed, by line."""
+        return replace(self, lines=tuple(replace(each, gone=tuple(gone.get(each.line_id, ()))) for each in self.lines))
 
     @property
     def difference(self) -> AuditDifference | None:
@@ -136,6 +147,8 @@ class AuditVerdict:
                     "compared": len(line.found.compared),
                     "equal": line.found.equal,
                     "missing_ms": line.missing,
+                    "unanswered_ms": line.unanswered,
+                    "gone": [asdict(each) for each in line.gone],
                     "chunks": line.found.chunks,
                     "samples": line.found.rows,
                     "memory_checked": line.found.memory_checked,
@@ -164,6 +177,8 @@ class AuditVerdict:
                 out.append(
                     f"Of {asked:,} minutes {equal:,} came out as they were signed; the others could not be replayed."
                 )
+                gone, unanswered = sum(len(x.gone) for x in self.lines), sum(len(x.unanswered) for x in self.lines)
+                out.append(f"{gone:,} of these are gone, and signed records say so; {unanswered:,} are unanswered.")
             case Word.NOTHING:
                 out.append("No raw samples are here. Ask for them: `linetally-hub audit challenge`.")
         for line in self.lines:
@@ -178,8 +193,7 @@ class AuditVerdict:
                 out.append(
                     f"    what the gateway remembered between chunks: {words} ({found.memory_checked:,} looked at)"
                 )
-            if line.missing:
-                out.append(f"    not replayed, {line.zone}: {times(line.missing, zone_of(line.zone))}")
+            out += _missing_words(line)
         if self.refused_count:
             out.append(f"  {self.refused_count:,} pieces were refused:")
             out += [f"    {words}" for words in self.refused]
@@ -196,6 +210,21 @@ class AuditVerdict:
             f"  line {first.line_id}, the minute of {at} ({zone}): {first.field} was signed as {first.signed!r}, "
             f"the raw samples give {first.replayed!r}"
         )
+
+
+def _missing_words(line: LineVerdict) -> list[str]:
+    """Why windows of a line were not replayed, those of one reason together."""
+    together: dict[tuple[bool, str], list[int]] = {}
+    for each in line.gone:
+        together.setdefault((each.said_late, each.reason), []).append(each.start_ms)
+    out = [
+        f"    gone, and said {'only after they were asked for' if late else 'so'} ({reason}), {line.zone}: "
+        f"{times(starts, zone_of(line.zone))}"
+        for (late, reason), starts in sorted(together.items())
+    ]
+    if line.unanswered:
+        out.append(f"    unanswered, {line.zone}: {times(line.unanswered, zone_of(line.zone))}")
+    return out
 
 
 def times(starts_ms: Sequence[int], zone: tzinfo) -> str:

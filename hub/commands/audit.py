@@ -21,6 +21,7 @@ from hub import root
 from hub.audit import auditor, challenges
 from hub.audit.evidence import BundleEvidence, Evidence, LogEvidence
 from hub.audit.examination import examine
+from hub.audit.gone import gone
 from hub.audit.store import RawStore
 from hub.audit.verdict import AuditVerdict, times, zone_of
 from hub.clock import now_ms
@@ -164,18 +165,21 @@ def run_challenge(args: argparse.Namespace) -> int:
 
 
 def run_status(args: argparse.Namespace) -> int:
-    with opened(args) as (_, engine):
+    with opened(args) as (config, engine):
+        known = challenges.listed(engine, args.project)
+        evidence = _log_evidence(config, engine, args) if known else None
         rows = [
             {
                 "line": each.line_id, "minutes": len(each.windows), "state": each.state, "pieces": each.pieces,
-                "not held": each.words or None, "refused": each.refused or None,
+                "gone, said so": _said_gone(evidence, each) or None, "not held": each.words or None,
+                "refused": each.refused or None,
                 "asked": datetime.fromtimestamp(each.asked_ms / 1000, UTC).strftime("%Y-%m-%d %H:%MZ"),
                 "sent_ms": each.sent_ms, "seed": each.seed.hex(), "log_size": each.log_size, "id": each.id.hex(),
                 "windows": each.windows,
             }
-            for each in challenges.listed(engine, args.project)
+            for each in known
         ]  # fmt: skip
-    columns = ("asked", "line", "minutes", "state", "pieces", "not held", "refused")
+    columns = ("asked", "line", "minutes", "state", "pieces", "gone, said so", "not held", "refused")
     show_rows(rows, columns, args.json, "nothing was asked for yet: `linetally-hub audit challenge`")
     return 0
 
@@ -232,6 +236,12 @@ def run_replay(args: argparse.Namespace) -> int:
             pieces = _pieces(files, held, lambda done: progress(done // 1000, total))
             found = examine(evidence, pieces, asked, args.jobs)
         verdict = AuditVerdict.of(evidence.project_id, seed, asked, _zones(evidence), found)
+        verdict = verdict.explained(
+            {
+                each.line_id: gone(evidence, each.line_id, each.missing, _asked_sizes(known, each.line_id))
+                for each in verdict.lines
+            }
+        )
         data, words = verdict.to_data(), verdict.words()
         if args.record:
             assert engine is not None, "checked above"
@@ -253,9 +263,25 @@ def _log_evidence(config: HubConfig, engine: Engine, args: argparse.Namespace) -
     if registry.project(args.project) is None:
         raise Refused("not-found", f"there is no project {args.project!r}; see `linetally-hub project list`")
     there = {line.id for line in registry.lines(project_id=args.project)}
-    if foreign := sorted(set(args.line) - there):
+    lines = set(getattr(args, "line", ()))
+    if foreign := sorted(lines - there):
         raise Refused("not-found", f"{', '.join(foreign)} is no line of {args.project}: {', '.join(sorted(there))}")
-    return LogEvidence(config, engine, args.project, tuple(sorted(set(args.line) or there)))
+    return LogEvidence(config, engine, args.project, tuple(sorted(lines or there)))
+
+
+def _said_gone(evidence: Evidence | None, asked: challenges.Asked) -> int:
+    """Of how many minutes signed records say that their raw samples are not held."""
+    starts = [start for start, _ in asked.windows]
+    return 0 if evidence is None else len(gone(evidence, asked.line_id, starts, {}))
+
+
+def _asked_sizes(known: Iterable[challenges.Asked], line_id: str) -> dict[int, int]:
+    """By a line's window, the log's size when it was first asked for."""
+    sizes: dict[int, int] = {}
+    for each in known:
+        for start_ms, _ in each.windows if each.line_id == line_id else ():
+            sizes[start_ms] = min(each.log_size, sizes.get(start_ms, each.log_size))
+    return sizes
 
 
 def _zones(evidence: Evidence) -> dict[str, str]:

@@ -78,7 +78,7 @@ def write_bundle(
     hashes[bundle.CHECKPOINT_FILE] = hashlib.sha256(selection.checkpoint_note).hexdigest()
     hashes[bundle.REPORT_FILE] = hashlib.sha256(bundle.report_bytes(report)).hexdigest()
     progress("laying out the report", 3, STEPS)
-    context = _context(sources, selection, result, evidence_hash(hashes), len(proofs))
+    context = _context(sources, selection, result, bundle.evidence_hash(hashes), len(proofs))
     pdf = render(context)
     views = {"report.pdf": pdf, "report.xlsx": workbook(context, selection.windows)}
     progress("writing the bundle", 4, STEPS)
@@ -102,14 +102,6 @@ def write_report(config: HubConfig, project_id: str) -> Path:
     """`write_bundle` to the hub's reports folder, named after the project; beside a running hub or without one."""
     with opened(config) as sources:
         return write_bundle(sources, project_id, config.reports_folder / f"{project_id}.zip")
-
-
-def evidence_hash(hashes: Mapping[str, str]) -> bytes:
-    """SHA-256 over one line "<hex>  <name>\\n" for each evidence file, sorted by name, as sha256sum prints them.
-
-    Evidence files: root.cbor-seq, records, proofs, checkpoints, report.json. Not the PDF, which shows this hash.
-    """
-    return hashlib.sha256("".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)

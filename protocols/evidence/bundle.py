@@ -69,6 +69,14 @@ To verify it on any computer, without a network:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """`changed`: files that differ from the manifest, are missing, or are not named in it."""
+
+    changed: list[str]
+    evidence_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BundleParts:
     """What goes into a bundle.
 
@@ -104,6 +112,22 @@ def proof_file(kid: Kid, sequence: int) -> str:
 
 def dated_file(size: int) -> str:
     return f"checkpoints/{size}.dated"
+
+
+def evidence_hash(hashes: Mapping[str, str]) -> bytes:
+    """SHA-256 over one line "<hex>  <name>\\n" for each evidence file, sorted by name, as sha256sum prints them.
+
+    Evidence files: root.cbor-seq, records, proofs, checkpoints, report.json. Not the PDF, which shows this hash.
+    `hashes`: of these files by name; others are left out.
+    """
+    lines = (f"{hashes[name]}  {name}\n" for name in sorted(hashes) if is_evidence(name))
+    return hashlib.sha256("".join(lines).encode()).digest()
+
+
+def is_evidence(name: str) -> bool:
+    """Whether the evidence hash covers a file."""
+    forms = (_RECORDS_NAME, _PROOF_NAME, _DATED_NAME)
+    return name in (ROOT_FILE, CHECKPOINT_FILE, REPORT_FILE) or any(form.fullmatch(name) for form in forms)
 
 
 def write(parts: BundleParts, file: BinaryIO) -> None:
@@ -220,8 +244,8 @@ class Bundle:
         data = self.file.read(min(cose.MAX_BYTES, member.size - offset))
         return data[: cose.item_length(data, 0)]
 
-    def changed_files(self) -> list[str]:
-        """Files that differ from the manifest, are missing, or are not named in it.
+    def compared(self) -> Compared:
+        """The files beside the manifest.
 
         Raises Malformed, with the byte, where the ZIP around them is not the one that `write` gives: two programs
         that unpack it could find different files.
@@ -238,7 +262,7 @@ class Bundle:
         changed = sorted(name for name in stated.keys() | found.keys() if stated.get(name) != found.get(name))
         if not changed and (at := again.first_difference()) is not None:
             raise Malformed("the ZIP is not written as bundles are", at)
-        return changed
+        return Compared(changed, evidence_hash({name: sha256 for name, (_, sha256) in found.items()}))
 
     def _pieces(self, member: Member) -> Iterator[bytes]:
         for start in range(0, member.size, _CHUNK):

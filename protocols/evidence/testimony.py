@@ -237,7 +237,7 @@ class Testimony:
                 if gap.line_id in self.times:
                     self.times[gap.line_id].gaps.append(gap)
             case RawGap() as raw_gap:  # nothing that was measured depends on it
-                if raw_gap.line_id in self.times:
+                if raw_gap.line_id in self.times and raw_gap.line_id in gateway.line_ids:
                     self.raw_gaps.append(raw_gap)
             case Amendment() as amendment:
                 at.step = Step.RECORDS

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from protocols.evidence.bodies import RawGap
+
 
 class Step(StrEnum):
     """The checks, in their order. Each value is the question that it answers."""
@@ -123,7 +125,10 @@ class ClockVerdict:
 class Verdict:
     """`ok`: every check passed. `figures`: `Outcome.to_data()`, computed here from the records; None if not reached.
 
-    `notes`: true things that a reader should know, which are not failures.
+    `notes`: true things that a reader should know, which are not failures. `raw_gaps`: raw samples of the plan's lines
+    that a gateway has signed not to hold, or no more; no figure depends on them, but an audit does. What follows
+    without a break for the same reason is one. `evidence_sha256`: what the PDF shows (`bundle.evidence_hash`); b"" if
+    the verification did not come so far.
     """
 
     ok: bool
@@ -139,6 +144,8 @@ class Verdict:
     log_size: int
     log_root: bytes = b""
     clock: ClockVerdict | None = None
+    raw_gaps: tuple[RawGap, ...] = ()
+    evidence_sha256: bytes = b""
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -179,10 +186,12 @@ class Verdict:
                 }
                 for g in self.gaps
             ],
+            "raw_gaps": [asdict(each) for each in self.raw_gaps],
             "notes": list(self.notes),
             "figures": self.figures,
             "plan": self.plan,
             "records": self.records,
             "log": {"origin": self.log_origin, "size": self.log_size, "root": self.log_root.hex()},
+            "evidence_sha256": self.evidence_sha256.hex(),
             "clock": None if self.clock is None else asdict(self.clock),
         }

@@ -11,13 +11,15 @@ checkpoints are consistent.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from protocols.errors import Malformed, Refused, Unverified
 from protocols.evidence import bundle as bundles
 from protocols.evidence import dated
 from protocols.evidence.authority import Authority, RegisteredPlan, read_authority
+from protocols.evidence.bodies import RawGap
 from protocols.evidence.bundle import CHECKPOINT_FILE, REPORT_FILE, ROOT_FILE, Bundle
 from protocols.evidence.chain import ChainState, is_beginning
 from protocols.evidence.cose import Kid, key_id
@@ -60,6 +62,7 @@ class _Verification:
     examination: Examination | None = None
     testimony: Testimony | None = None
     figures: dict[str, Any] | None = None
+    evidence_sha256: bytes = b""
 
     def run(self, file: BinaryIO) -> None:
         """Raises Failed at the first check that does not hold."""
@@ -81,8 +84,10 @@ class _Verification:
         self._gateway_chains(self.examination, self.testimony, authority)
         self._figures(bundle, self.testimony)
         with At(Step.MANIFEST):
-            if changed := bundle.changed_files():
-                raise Unverified(f"changed since the bundle was written: {', '.join(changed[:5])}")
+            compared = bundle.compared()
+            if compared.changed:
+                raise Unverified(f"changed since the bundle was written: {', '.join(compared.changed[:5])}")
+        self.evidence_sha256 = compared.evidence_sha256
         self.words[Step.MANIFEST] = "against accidents; the checks above are against forgers"
 
     def _dated(self, examination: Examination) -> Calendar:
@@ -234,7 +239,21 @@ class _Verification:
             log_size=0 if examination is None else examination.checkpoint.size,
             log_root=b"" if examination is None else examination.checkpoint.root,
             clock=None if testimony is None else _clock(testimony),
+            raw_gaps=() if testimony is None or self.figures is None else tuple(_joined(testimony.raw_gaps)),
+            evidence_sha256=self.evidence_sha256,
         )
+
+
+def _joined(gaps: Iterable[RawGap]) -> list[RawGap]:
+    """By line and in order of time; what follows without a break for the same reason is one."""
+    joined: list[RawGap] = []
+    for gap in sorted(gaps, key=lambda each: (each.line_id, each.from_ms, each.to_ms)):
+        last = joined[-1] if joined else None
+        if last is not None and (last.line_id, last.to_ms, last.reason) == (gap.line_id, gap.from_ms, gap.reason):
+            joined[-1] = replace(last, to_ms=gap.to_ms, chunks=last.chunks + gap.chunks)
+        else:
+            joined.append(gap)
+    return joined
 
 
 def _clock(testimony: Testimony) -> ClockVerdict:

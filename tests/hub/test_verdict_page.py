@@ -16,6 +16,7 @@ from pypdf import PdfReader
 from hub.verdict_page import Circumstances, page
 from hub.verify import CANNOT, PROVES, main
 from protocols.evidence import policy
+from protocols.evidence.bodies import RawGap
 from protocols.evidence.verdict import GapFound, GapKind, Verdict
 from protocols.evidence.verify import verify
 from tests.support.bundle import HOUR_MS, PLAN, POLICY, TRUST, sample_bundle
@@ -64,17 +65,22 @@ def crowded(words: str) -> Verdict:
     )
     plan = dict(VERDICT.plan or {}) | {"title": words, "enterprise": words}
     notes = (f"{words} " * 30,) * 40
-    return replace(VERDICT, coverage=coverage, gaps=gaps, plan=plan, notes=notes, log_origin=words)
+    raw_gaps = tuple(RawGap(line, START_MS, START_MS + HOUR_MS, 60, words) for line in lines)
+    return replace(VERDICT, coverage=coverage, gaps=gaps, plan=plan, notes=notes, log_origin=words, raw_gaps=raw_gaps)
 
 
 def test_it_says_what_matters() -> None:
     text = parsed(page(VERDICT, OF)).text
     for words in (
         "PASS", "A faster filler", "Are the records in the log?", "filling", "gateway without power", "OEE",
-        "+14.9 %", "It cannot prove", "ab" * 32, "cd" * 32, VERDICT.log_root.hex(), "ada on desk, 2026-11-22 03:04 UTC",
+        "+14.9 %", "It cannot prove", "ab" * 32, "cd" * 32, VERDICT.log_root.hex(),
+        f"SHA-256 {VERDICT.evidence_sha256.hex()}", "ada on desk, 2026-11-22 03:04 UTC",
     ):  # fmt: skip
         assert words in text
-    assert "FAIL" not in text
+    assert "FAIL" not in text and "Raw samples" not in text
+    gap = RawGap("filling", START_MS, START_MS + HOUR_MS, 60, "older than 35 days")
+    text = parsed(page(replace(VERDICT, raw_gaps=(gap,)), OF)).text
+    assert "Raw samples not held: 60 chunks: filling" in text and "older than 35 days" in text
 
 
 @pytest.mark.parametrize("verdict", [crowded(EVIL), replace(crowded(EVIL), ok=False)])

@@ -11,8 +11,10 @@ import pytest
 
 from hub.verify import main
 from protocols.evidence import policy
+from protocols.evidence.bodies import RawGap
 from protocols.evidence.bundle import read, records_file
 from tests.support.bundle import POLICY, Site, sample_bundle
+from tests.support.evidence import START_MS
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +45,28 @@ def test_pass(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> N
     assert out.startswith("PASS outcome.zip")
     for words in ("A faster filler", "95.0 %", "gateway without power", "Asia/Hong_Kong", "It cannot prove"):
         assert words in out.replace("\n", " ") or words.split()[-1] in out
+
+
+def test_raw_samples_that_are_not_held_and_the_evidence_hash_are_said(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, trust = files
+    site = Site.ordinary()
+    at = site.bodies[-1][0] + 1
+    for day in range(20):
+        from_ms = START_MS + day * 86_400_000
+        site.bodies.append((at, at, RawGap("filling", from_ms, from_ms + 3_600_000, 60, "older than 35 days")))
+    bundle.write_bytes(sample_bundle(site.parts()))
+    assert main([str(bundle), "--policy", str(trust), "--json"]) == 0
+    verdict = json.loads(capsys.readouterr().out)
+    assert len(verdict["raw_gaps"]) == 20
+    assert main([str(bundle), "--policy", str(trust)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Evidence SHA-256 {verdict['evidence_sha256']}" in said
+    assert "Raw samples not held: 1,200 chunks in 20 stretches." in said
+    assert said.count("older than 35 days") == 12 and "and 8 shorter ones" in said
+    assert main([str(changed(bundle)), "--policy", str(trust)]) == 1
+    assert "Evidence SHA-256" not in capsys.readouterr().out
 
 
 def test_fail_names_the_record(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,6 @@ from sqlalchemy import delete, update
 from hub import database as db
 from hub import enrolment, root
 from hub.log.sequencer import Log
-from hub.report.outcome import evidence_hash
 from hub.witness.state import KEY_FILE, LOGS_FILE, Witness
 from protocols.evidence import bundle as bundles
 from protocols.evidence import merkle, tiles
@@ -702,11 +701,12 @@ class TestForgedReport:
                 listed = json.loads(opened.read("manifest.json"))["files"]
                 views = {"README.txt", "report.pdf", "report.xlsx"}
                 hashes = {name: each["sha256"] for name, each in listed.items() if name not in views}
-                computed.append(evidence_hash(hashes).hex())
+                computed.append(bundles.evidence_hash(hashes).hex())
                 pages = PdfReader(BytesIO(opened.read("report.pdf"))).pages
                 printed.append([page.extract_text() for page in pages])
         for i in (0, 1):
             assert all(computed[i] in page and computed[1 - i] not in page for page in printed[i])
+        assert accepted(genuine, tmp_path)["evidence_sha256"] == computed[0]
 
     def test_the_figures(self, tmp_path: Path, genuine: Path) -> None:
         """report.json, with the manifest made right: named by its path, with what the records give."""

@@ -16,12 +16,17 @@ from hub.audit.minutes import draw, needed
 from hub.audit.store import RawStore
 from hub.config import load_config
 from hub.database import open_database
+from hub.ingest import Arrival, Writer
+from hub.log.sequencer import Log
+from hub.root import load_log_key
 from hub.verify import main as verify_main
 from protocols.evidence import checkpoint, note
+from protocols.evidence.bodies import RawGap
 from protocols.evidence.raw import Piece, write_pieces
+from protocols.evidence.record import SignedRecord
 from protocols.measurement.plan import Period, Plan
 from tests.hub.audit.audit_kit import LINE, MINUTE, Gateway, hub_with, measured, off_by_one
-from tests.support.evidence import START_MS
+from tests.support.evidence import GATEWAY, START_MS
 from tests.support.hub import table_rows
 
 SEED = "0a" * 32  # draws no minute that the last chunks leave undecided
@@ -238,6 +243,8 @@ def test_the_store_keeps_each_piece_once_and_lets_the_oldest_day_go(gateway: Gat
 
 def test_a_bundle_with_raw_samples_is_audited_without_a_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = measured(minutes=80, change=off_by_one(START_MS + 20 * MINUTE))
+    ended = made.windows[-1].end_ms
+    made.sign(RawGap("filling", START_MS, START_MS + 5 * MINUTE, 5, "older than 35 days"), ended, ended)
     half = START_MS + 40 * MINUTE
     plan = Plan(
         project_id="P-7",
@@ -259,6 +266,8 @@ def test_a_bundle_with_raw_samples_is_audited_without_a_hub(tmp_path: Path, caps
         bundle, policy = tmp_path / "P-7.zip", tmp_path / "policy.txt"
         assert main(["report", "P-7", "--raw", "--out", str(bundle), "--config", str(config)]) == 0
         assert main(["policy", "--output", str(policy), "--config", str(config)]) == 0
+        without = tmp_path / "without.zip"
+        assert main(["report", "P-7", "--out", str(without), "--config", str(config)]) == 0
     (tmp_path / "data").rename(tmp_path / "gone")  # nothing of the hub is used
     assert verify_main([str(bundle), "--policy", str(policy), "--quiet"]) == 0
     offline = f"audit replay --bundle {bundle} --policy {policy} --jobs 1"
@@ -269,7 +278,60 @@ def test_a_bundle_with_raw_samples_is_audited_without_a_hub(tmp_path: Path, caps
     reporting = f"{offline} --from 2026-06-01T08:45+08:00 --to 2026-06-01T09:15+08:00"
     told = ask(capsys, config, reporting)
     assert (told["verdict"], told["lines"][0]["asked"]) == ("EQUAL", 30)
+    asked = "--from 2026-06-01T08:04+08:00 --to 2026-06-01T08:06+08:00"
+    told = ask(capsys, config, f"audit replay --bundle {without} --policy {policy} --jobs 1 {asked}", 1)
+    (line,) = told["lines"]
+    assert [each["start_ms"] for each in line["gone"]] == [START_MS + 4 * MINUTE]
+    assert line["unanswered_ms"] == [START_MS + 5 * MINUTE]
     data = bytearray(bundle.read_bytes())
     data[data.index(b"records/") + 3_000] ^= 1
     bundle.write_bytes(data)
     assert ask(capsys, config, offline, 1)["verdict"] == "FAIL"
+
+
+def append(config: Path, made: SignedRecord) -> None:
+    """One more record of the gateway in the hub's log."""
+    settled = load_config(config)
+    engine = open_database(settled.database_url)
+    with Log.open(settled.log_folder, load_log_key(settled)) as log:
+        writer = Writer(engine, log, settled.ingest, lambda: START_MS, lambda _id, _payload: None)
+        writer.recover()
+        writer.commit([Arrival(made.raw, GATEWAY)])
+    engine.dispose()
+
+
+def test_minutes_in_a_signed_raw_gap_are_gone_and_the_others_unanswered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = measured(minutes=60)
+    end_ms = START_MS + 60 * MINUTE
+    made.sign(RawGap("filling", START_MS, START_MS + 10 * MINUTE, 10, "older than 35 days"), end_ms, end_ms)
+    with hub_with(tmp_path, made) as config:
+        challenge = "audit challenge P-7" + "".join(f" --at 2026-06-01T08:{at:02d}:30+08:00" for at in (2, 9, 10, 40))
+        ask(capsys, config, challenge)
+        (row,) = ask(capsys, config, "audit status P-7")
+        assert (row["minutes"], row["gone, said so"]) == (4, 2)
+        # The gateway has dropped one of them, and says so now that it was asked for it.
+        at = START_MS + 40 * MINUTE
+        late = made.sign(RawGap("filling", at - MINUTE, at + MINUTE, 2, "more than 2000 MB"), end_ms + 1, end_ms + 1)
+        append(config, late)
+        told = ask(capsys, config, "audit replay P-7 --jobs 1", 1)
+        (line,) = told["lines"]
+        gone = [(each["start_ms"], each["reason"], each["said_late"]) for each in line["gone"]]
+        two, nine, ten = (START_MS + minute * MINUTE for minute in (2, 9, 10))
+        assert gone == [
+            (two, "older than 35 days", False), (nine, "older than 35 days", False),
+            (at, "more than 2000 MB", True),
+        ]  # fmt: skip
+        assert (told["verdict"], line["unanswered_ms"]) == ("INCOMPLETE", [ten])
+        capsys.readouterr()
+        assert main(["audit", "replay", "P-7", "--jobs", "1", "--config", str(config)]) == 1
+        said = capsys.readouterr().out
+        assert "3 of these are gone, and signed records say so; 1 are unanswered." in said
+        assert "gone, and said so (older than 35 days), Asia/Hong_Kong: 2026-06-01 08:02:00, 2026-06-01 08:09" in said
+        assert "gone, and said only after they were asked for (more than 2000 MB), Asia/Hong_Kong" in said
+        assert "unanswered, Asia/Hong_Kong: 2026-06-01 08:10:00" in said
+        # What can be replayed is not gone, whatever a record says.
+        raw = raw_file(tmp_path, made.pieces)
+        told = ask(capsys, config, f"audit replay P-7 --jobs 1 --raw {raw}")
+        assert (told["verdict"], told["lines"][0]["gone"]) == ("EQUAL", [])

@@ -46,7 +46,7 @@ def test_read_gives_back_what_was_written() -> None:
     assert bundle.read(bundles.REPORT_FILE) == bundles.report_bytes(PARTS.report)
     assert bundle.read("report.pdf") == PARTS.views["report.pdf"]
     assert bundle.proof_sequences(KID) == {sequence for kid, sequence in PARTS.proofs if kid == KID}
-    assert bundle.changed_files() == []
+    assert bundle.compared().changed == []
     with pytest.raises(Malformed):
         bundle.read("report.xlsx")
 
@@ -88,7 +88,7 @@ def test_where_no_record_can_begin_is_named() -> None:
 def test_a_changed_file_is_named() -> None:
     changed = bytearray(BUNDLE)
     changed[BUNDLE.index(b"%PDF-1.7")] ^= 1
-    assert read(io.BytesIO(bytes(changed))).changed_files() == ["report.pdf"]
+    assert read(io.BytesIO(bytes(changed))).compared().changed == ["report.pdf"]
 
 
 def test_every_bit_of_the_frame_counts() -> None:
@@ -100,10 +100,10 @@ def test_every_bit_of_the_frame_counts() -> None:
         changed = bytearray(BUNDLE)
         changed[at] ^= 1 << chance.randrange(8)
         with contextlib.suppress(Malformed):
-            assert read(io.BytesIO(bytes(changed))).changed_files(), at
+            assert read(io.BytesIO(bytes(changed))).compared().changed, at
     for padded in (b"#!/bin/sh\n" + BUNDLE, BUNDLE + b"\0", BUNDLE[:-2] + b"\1\0c"):
         with pytest.raises(Malformed):
-            read(io.BytesIO(padded)).changed_files()
+            read(io.BytesIO(padded)).compared()
 
 
 def test_the_frame_is_the_same_whichever_python_writes_it() -> None:
@@ -207,6 +207,6 @@ def test_damage_never_escapes_the_error_types(at: int, mask: int) -> None:
         bundle = read(io.BytesIO(bytes(changed)))
         for kid in bundle.kids():
             list(bundle.records(records_file(kid)))
-        bundle.changed_files()
+        bundle.compared()
     except Malformed:
         pass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,6 +26,7 @@ from protocols.evidence.record import (
     Heartbeat,
     Measurement,
     PlanStatement,
+    RawGap,
     Record,
     Revocation,
     SignedRecord,
@@ -84,6 +87,40 @@ def test_coverage_and_gaps_with_their_signed_reasons() -> None:
     for gap, line in zip(verdict.gaps, LINES, strict=True):
         assert (gap.line_id, gap.from_ms, gap.to_ms, gap.missing_ms) == (line, lost, lost + HOUR_MS, HOUR_MS)
         assert (gap.kind, gap.reason) == (GapKind.NO_RECORD, "gateway without power")
+
+
+def test_raw_samples_that_are_not_held_are_listed_apart_from_gaps() -> None:
+    site = Site.ordinary()
+    at = site.bodies[-1][0] + 1
+    one, other = LINES
+    for line, hour_, reason in (
+        (other, 0, "older than 35 days"), (one, 6, "older than 35 days"), (one, 0, "older than 35 days"),
+        (one, 12, "more than 2000 MB"), (one, 24, "more than 2000 MB"),
+    ):  # fmt: skip
+        from_ms = START_MS + hour_ * HOUR_MS
+        site.bodies.append((at, at, RawGap(line, from_ms, from_ms + 6 * HOUR_MS, 360, reason)))
+    site.bodies.append((at, at, RawGap("nobody-s", START_MS, START_MS + 1, 1, "of no line of the plan")))
+    verdict = judge_site(site)
+    assert verdict.ok and verdict.gaps == judge(BUNDLE).gaps
+    assert [(gap.line_id, (gap.from_ms - START_MS) // HOUR_MS, gap.chunks, gap.reason) for gap in verdict.raw_gaps] == [
+        (one, 0, 720, "older than 35 days"), (one, 12, 360, "more than 2000 MB"), (one, 24, 360, "more than 2000 MB"),
+        (other, 0, 360, "older than 35 days"),
+    ]  # fmt: skip
+    assert verdict.to_data()["raw_gaps"][0] == {
+        "line_id": one, "from_ms": START_MS, "to_ms": START_MS + 12 * HOUR_MS, "chunks": 720,
+        "reason": "older than 35 days",
+    }  # fmt: skip
+
+
+def test_the_evidence_hash_is_what_sha256sum_gives() -> None:
+    with zipfile.ZipFile(io.BytesIO(BUNDLE)) as archive:
+        lines = [
+            f"{hashlib.sha256(archive.read(name)).hexdigest()}  {name}\n"
+            for name in sorted(archive.namelist())
+            if name not in ("manifest.json", "README.txt", "report.pdf")
+        ]
+    assert judge(BUNDLE).evidence_sha256 == hashlib.sha256("".join(lines).encode()).digest()
+    assert judge(figures_polished()).evidence_sha256 == b"", "of what does not hold there is nothing to compare"
 
 
 def test_unobserved_time_is_a_gap_and_not_covered() -> None:
