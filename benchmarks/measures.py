@@ -36,6 +36,10 @@ class Disagreement(Exception):
     """Two ways of doing the task do not give the same sums."""
 
 
+class LeftOut(Exception):
+    """It cannot be measured here; the words say why."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """How much is measured."""
