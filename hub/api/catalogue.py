@@ -188,7 +188,7 @@ def _projects(services: Services, who: Identity, project_id: str | None) -> list
 def gateways(
     services: Services, who: Identity, gateway_id: str | None = None, project_id: str | None = None
 ) -> list[models.Gateway]:
-    """The gateways in scope with the newest receipt that each was sent."""
+    """The gateways in scope with the newest receipt that each was sent; no auditors."""
     query = (
         select(db.gateway, db.receipt.c.sequence, db.receipt.c.leaf_index, db.receipt.c.time_ms)
         .outerjoin(db.receipt, db.receipt.c.kid == db.gateway.c.kid)
@@ -216,4 +216,23 @@ def gateways(
             last_receipt_ms=row.time_ms,
         )
         for row in rows
+        if row.lines  # a key without lines is an auditor's
     ]
+
+
+def auditors(services: Services, who: Identity, project_id: str | None = None) -> list[models.Auditor]:
+    """The auditors' keys in scope. They stand among the gateways' keys, and are enrolled for no line."""
+    count = select(func.count()).where(
+        db.audit.c.auditor == db.gateway.c.id, db.audit.c.project_id == db.gateway.c.project_id
+    )
+    query = (
+        select(db.gateway, count.scalar_subquery().label("audit_count"))
+        .where(who.gateways_in())
+        .order_by(db.gateway.c.id)
+    )
+    if project_id is not None:
+        query = query.where(db.gateway.c.project_id == project_id)
+    with services.engine.connect() as connection:
+        rows = connection.execute(query).all()
+    fields = models.Auditor.model_fields
+    return [models.Auditor(**{name: getattr(row, name) for name in fields}) for row in rows if not row.lines]

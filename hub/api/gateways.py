@@ -27,6 +27,11 @@ def one_gateway(gateway_id: str, who: Reading, services: ServicesOf) -> models.G
     return found[0]
 
 
+@router.get("/auditors", summary="The auditors' keys that you may see")
+def list_auditors(who: Reading, services: ServicesOf) -> list[models.Auditor]:
+    return catalogue.auditors(services, who)
+
+
 @router.post("/enrolments", status_code=201, summary="A gateway enrols, with its one-time token and its public key")
 def enrol(request: Annotated[dict[str, Any], Body()], services: ServicesOf) -> models.Enrolled:
     """Needs no sign-in: the one-time token in the body is the right to ask. The answer is pending until a person

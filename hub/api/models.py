@@ -121,6 +121,19 @@ class Gateway(Frozen):
     last_receipt_ms: int | None
 
 
+class Auditor(Frozen):
+    """A key that signs audits and measures nothing. `audit_count`: its audits of its project that are in the log."""
+
+    id: str
+    state: str
+    fingerprint: str
+    enterprise_id: str
+    project_id: str
+    created_ms: int
+    approved_ms: int | None
+    audit_count: int
+
+
 class Enrolled(Frozen):
     """The answer to an enrolment: pending until a person has compared the fingerprint and approved."""
 

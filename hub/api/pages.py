@@ -170,19 +170,21 @@ def project(project_id: str, request: Request, services: ServicesOf) -> Response
         return _to_sign_in(request)
     found = catalogue.project(services, who, project_id)
     gateways = catalogue.gateways(services, who, project_id=project_id)
+    auditors = catalogue.auditors(services, who, project_id)
     lines = [line for line in catalogue.lines(services, who) if line.project_id == project_id]
     zone = lines[0].timezone if lines else "Asia/Hong_Kong"
     data = {
         "page": "project",
         "project": found.model_dump(mode="json"),
         "gateways": [gateway.model_dump(mode="json") for gateway in gateways],
+        "auditors": [auditor.model_dump(mode="json") for auditor in auditors],
         "timezone": zone,
         "hub": hub_state(services).model_dump(mode="json", exclude={"alarms"}),
         "may_report": who.may(Action.REPORT),
         "losses": _losses(lines, project=project_id),
     }
     return render(
-        request, "project.html", who, data=data, project=found, lines=lines, gateways=gateways,
+        request, "project.html", who, data=data, project=found, lines=lines, gateways=gateways, auditors=auditors,
         may_report=who.may(Action.REPORT), groups=(*OF_A_LINE, *OF_LINES), group_shown="none", days_shown=30,
         amended=False, machines=[],
     )  # fmt: skip

@@ -301,6 +301,13 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "health_active": ("Active", "運作中"),
     "health_pending": ("Waiting for approval", "等候批准"),
     "health_revoked": ("Revoked", "已撤銷"),
+    "auditor": ("Auditor", "審計員"),
+    "auditors": ("Auditors", "審計員"),
+    "auditors_hint": (
+        "Keys that sign audits: minutes measured again from their raw samples. They measure no line.",
+        "用於簽署審計結果的密鑰：以原始樣本重新量度抽選的分鐘。不用於量度生產線。",
+    ),
+    "audits": ("Audits in the log", "日誌內的審計"),
     "fingerprint": ("Key fingerprint", "密鑰指紋"),
     "last_record": ("Last record", "最近紀錄"),
     "records": ("Records", "紀錄"),

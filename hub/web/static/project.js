@@ -134,6 +134,14 @@ function gateways() {
   if (!data.gateways.length) $("gateways").tBodies[0].append(el("tr", {}, el("td", { colspan: "5", class: "quiet" }, t("none"))));
 }
 
+function auditors() {
+  $("auditors")?.tBodies[0].replaceChildren(...data.auditors.map((auditor) => el("tr", {},
+    el("td", {}, auditor.id),
+    el("td", {}, t(`health_${auditor.state}`)),
+    el("td", { class: "num" }, count(auditor.audit_count)),
+    el("td", { class: "mono" }, auditor.fingerprint))));
+}
+
 function evidence(outcome) {
   const pair = (name, ...value) => [el("dt", {}, t(name)), el("dd", {}, ...value)];
   const hashes = (list) => (list.length ? list.map((hash) => el("div", { class: "mono", title: hash }, `${hash.slice(0, 24)}…`)) : ["–"]);
@@ -216,6 +224,7 @@ async function load() {
 
 showZone(zone);
 gateways();
+auditors();
 evidence(null);
 $("make")?.addEventListener("click", make);
 load();

@@ -174,6 +174,35 @@ def test_the_project_page_draws_and_makes_the_report(tmp_path: Path, browser: Br
         assert not complaints
 
 
+def test_auditors_have_a_heading_of_their_own(tmp_path: Path, browser: Browser) -> None:
+    plant = make_plant(tmp_path, Access.LOOPBACK)
+    with plant.services.engine.begin() as connection:
+        connection.execute(
+            db.gateway.insert().values(
+                id="auditor-chan", enterprise_id="acme", project_id="p-acme", kid=b"a" * 8, public_key=b"a" * 32,
+                fingerprint="3f2a 99c1 77e0 42d5", state="active", lines=[], created_ms=1,
+            )
+        )  # fmt: skip
+        for leaf, project in ((7, "p-acme"), (8, "p-acme"), (9, "p-rival")):
+            connection.execute(
+                db.audit.insert().values(
+                    leaf_index=leaf, project_id=project, auditor="auditor-chan", time_ms=1, equal=True, data={}
+                )
+            )
+    with serving(plant) as address, opened(browser) as (page, complaints):
+        (found,) = page.request.get(address + "/api/v1/auditors").json()
+        assert (found["id"], found["audit_count"]) == ("auditor-chan", 2)
+        assert [each["id"] for each in page.request.get(address + "/api/v1/gateways").json()] == ["gw-07", "gw-99"]
+        page.goto(address + "/projects/p-acme?lang=en")
+        expect(page.get_by_role("heading", name="Auditors")).to_be_visible()
+        expect(page.locator("#auditors tbody tr")).to_have_text(["auditor-chanActive23f2a 99c1 77e0 42d5"])
+        expect(page.locator("#gateways tbody tr")).to_have_count(1)
+        page.goto(address + "/projects/p-rival?lang=en")
+        expect(page.locator("#gateways tbody tr")).to_have_count(1)
+        expect(page.get_by_role("heading", name="Auditors")).to_have_count(0)
+        assert not complaints
+
+
 def test_where_the_time_went_follows_the_readers_choice(tmp_path: Path, browser: Browser) -> None:
     plant = make_plant(tmp_path, Access.LOOPBACK, history=True)
     with serving(plant) as address, opened(browser) as (page, complaints):
