@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 TICK_S: Final = 1.0
 """How often everything is measured, stored, signed and told."""
 NEWS_TICK_S: Final = 0.1
-"""How often while a line was just connected and its state is not known yet."""
+"""How often while a line was just connected and nothing was told of it yet."""
 STARTED_S: Final = 10.0
 """After so long everything is loaded, and what can be connected is."""
 _CLOCK_WAIT_S: Final = 20.0
@@ -229,16 +229,18 @@ async def _measure(
     loop = asyncio.get_running_loop()
     due = loop.time()
     while True:
-        pause_s = NEWS_TICK_S if teller.news(lines) else TICK_S
-        await asyncio.sleep(min(pause_s, max(0.0, due - loop.time())))
+        await asyncio.sleep(min(NEWS_TICK_S, max(0.0, due - loop.time())))
+        is_due = loop.time() >= due
+        if not is_due and not teller.news(lines):
+            continue
         late.keep(_late(lines), clock.now_ms())
         if measure(lines, recorder, clock.now_ms(), progress):
             publisher.refresh()
-        if loop.time() < due:
-            teller.tell_news(lines)
-        else:
+        if is_due:
             teller.tell(lines)
             due = max(due + TICK_S, loop.time())
+        else:
+            teller.tell_news(lines)
 
 
 def _late(lines: Sequence[Line]) -> dict[str, int]:

@@ -53,22 +53,21 @@ class Teller:
 
     def news(self, lines: Iterable[Line]) -> list[Line]:
         """The lines that were connected a moment ago, and of which nothing was told since."""
-        now_s = time.monotonic()
+        if not self._publisher.connected:
+            return []
+        since_s, told_s = time.monotonic() - NEWS_S, self._told_s
         return [
             line
             for line in lines
-            if line.reading
-            and now_s - line.connected_s < NEWS_S
-            and self._told_s.get(line.settings.line_id) != line.connected_s
+            if line.connected_s > since_s and line.reading and told_s.get(line.settings.line_id) != line.connected_s
         ]
 
     def tell_news(self, lines: Iterable[Line]) -> None:
         """Those of `news` whose state is known by now: whoever waits for a line to appear need not wait a second."""
-        if self._publisher.connected:
-            for line in self.news(lines):
-                live = line.meter.live(self._clock.now_ms())
-                if live.state is not State.UNDEFINED:
-                    self._tell(line, live)
+        for line in self.news(lines):
+            live = line.meter.live(self._clock.now_ms())
+            if live.state is not State.UNDEFINED:
+                self._tell(line, live)
 
     def _tell(self, line: Line, live: Live) -> None:
         if live.state is not State.UNDEFINED:

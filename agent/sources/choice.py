@@ -31,6 +31,7 @@ class Sources:
         self._speed = clock.speed if math.isfinite(clock.speed) else 1.0
         self._links: dict[ModbusLink, Link] = {}
         self._servers: OpcuaServers | None = None
+        self._loading = asyncio.Lock()
 
     async def read(self, line: Line) -> None:
         """Reads one line until it is cancelled."""
@@ -40,12 +41,13 @@ class Sources:
             await self._modbus(line, line.settings.source)
 
     async def _opcua(self, line: Line, source: OpcuaSource) -> None:
-        # In a thread: it takes a gateway seconds, in which Modbus devices and the broker can answer already.
-        await asyncio.to_thread(importlib.import_module, "agent.sources.opcua_shared")
-        from agent.sources.opcua_shared import OpcuaServers
+        async with self._loading:
+            # In a thread: it takes a gateway seconds, in which Modbus devices and the broker can answer already.
+            if self._servers is None:
+                await asyncio.to_thread(importlib.import_module, "agent.sources.opcua_shared")
+                from agent.sources.opcua_shared import OpcuaServers
 
-        if self._servers is None:
-            self._servers = OpcuaServers(self._configuration.state_folder, self._configuration.gateway_id)
+                self._servers = OpcuaServers(self._configuration.state_folder, self._configuration.gateway_id)
         tags = [tag for tag in line.settings.tags if isinstance(tag, OpcuaTag)]
         await self._servers.read(source, tags, line.settings.product_codes, line, self._staleness_s(line) / 3)
 
