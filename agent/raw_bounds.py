@@ -48,6 +48,11 @@ class RawBounds:
         """These lines are kept chunks of too."""
         self._lines = sorted({*self._lines, *line_ids})
 
+    def use(self, settings: RawSettings) -> None:
+        """Other bounds; they are looked at again at once."""
+        self._settings = settings
+        self._looked_ms = None
+
     def added(self, chunks: Iterable[ClosedChunk]) -> None:
         """These are durable now."""
         for chunk in chunks:

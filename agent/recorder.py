@@ -85,6 +85,14 @@ class Recorder:
         self._tell_raw_lost()
         return started
 
+    def use(self, configuration: AgentConfiguration) -> None:
+        """How often statements are signed, and how much is kept of raw samples, from now on."""
+        if configuration.interval_ms != self._interval_ms:
+            self._interval_ms = configuration.interval_ms
+            self._clock_log.use(self._interval_ms)
+        self._raw_keep_ms = configuration.raw.keep_days * DAY_MS
+        self._bounds.use(configuration.raw)
+
     def reload(self, lines: tuple[LineSettings, ...], begun: Iterable[str]) -> dict[str, Started]:
         """`lines` are measured from now on; those named by `begun` are new, or are other ones than before.
 

@@ -1,8 +1,8 @@
 """A changed configuration, taken up while the agent runs.
 
-Decides what may change so: lines, the broker, and whether operators are heard. Only what differs is touched: the other
-lines go on, and their PLCs notice nothing. A file with an error, or a change that needs a new start, leaves all as it
-was, and the log says why.
+Decides what may change so: lines, the broker, whether operators are heard, how often it is signed, how much is kept of
+raw samples. Only what differs is touched: the other lines go on, and their PLCs notice nothing. A file with an error,
+or a change that needs a new start, leaves all as it was, and the log names what waits.
 """
 
 from __future__ import annotations
@@ -28,10 +28,7 @@ _AT_START: Final = {
     "site": "gateway.site",
     "state_folder": "gateway.state_folder",
     "log_key": "hub.log_key",
-    "window_ms": "statement.window_s",
-    "interval_ms": "statement.interval_s",
     "simulation": "clock.simulation",
-    "raw": "[raw]",
     "jit": "kernel.jit",
     "health_port": "health.port",
     "is_replay": "source.protocol",
@@ -43,13 +40,15 @@ _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "agent"})
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Ids of lines. `changed`: any of their settings; a line whose measuring is the same keeps its meter."""
+    """Ids of lines. `changed`: any of their settings; a line whose measuring is the same keeps its meter.
+
+    `others`: what else differs, for the log.
+    """
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[str, ...]
-    broker: bool
-    operator: bool = False
+    others: tuple[str, ...]
 
     @property
     def words(self) -> str:
@@ -59,24 +58,31 @@ class Difference:
             for ids, verb in ((self.added, "added"), (self.removed, "removed"), (self.changed, "changed"))
             if ids
         ]
-        parts += ["another broker"] * self.broker + ["operator.mqtt changed"] * self.operator
-        return "; ".join(parts) or "nothing differs"
+        return "; ".join([*parts, *self.others]) or "nothing differs"
 
 
 def difference(old: AgentConfiguration, new: AgentConfiguration) -> Difference:
     """What differs. Raises ConfigurationError for what is taken up only at a start."""
     fixed = [key for field, key in _AT_START.items() if getattr(old, field, None) != getattr(new, field, None)]
+    if bool(old.raw.keep_days) != bool(new.raw.keep_days):
+        fixed.append("raw.keep_days (from or to 0)")  # the meters begin or end their chunks
     if fixed:
         mend = "restart the agent (systemctl restart linetally-agent), or change it back"
         raise ConfigurationError(f"{', '.join(fixed)} cannot change while it runs", file=str(new.file), mend=mend)
+    others = {
+        "another broker": old.broker != new.broker,
+        "operator.mqtt changed": old.operator.mqtt != new.operator.mqtt,
+        "statement.window_s changed": old.window_ms != new.window_ms,
+        "statement.interval_s changed": old.interval_ms != new.interval_ms,
+        "[raw] changed": old.raw != new.raw,
+    }
     before = {line.line_id: line for line in old.lines}
     after = {line.line_id: line for line in new.lines}
     return Difference(
         tuple(after.keys() - before.keys()),
         tuple(before.keys() - after.keys()),
         tuple(line_id for line_id in after if line_id in before and after[line_id] != before[line_id]),
-        old.broker != new.broker,
-        old.operator.mqtt != new.operator.mqtt,
+        tuple(words for words, differs in others.items() if differs),
     )
 
 
@@ -110,6 +116,7 @@ class Reloader:
             _log.error("the changed configuration is not taken up, the old one goes on: %s", error)
             return False
         self._publisher.use(new)
+        self._recorder.use(new)
         if found.added or found.removed or found.changed:
             await self._change(new, found)
         self.configuration = new

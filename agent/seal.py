@@ -34,6 +34,11 @@ class ClockLog:
         self._edges: dict[int, int] = {}
         self.look()
 
+    def use(self, interval_ms: int) -> None:
+        """Another interval; its edges from now on. Of an edge that was passed before it the time is told from now."""
+        self._interval_ms = interval_ms
+        self.look()
+
     def look(self) -> None:
         """To be called often: notes the boot time of the edge that was just passed."""
         now, boot = self._clock.now_ms(), self._clock.boot_ms()

@@ -1,0 +1,188 @@
+"""SIGHUP's other half: what a changed file changes while the agent runs, and what waits for a restart, by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import app
+from agent.clock import ManualClock
+from agent.config import load
+from agent.late import LateCounts
+from agent.line import Line
+from agent.publisher import Publisher
+from agent.recorder import Recorder
+from agent.reload import Reloader, difference
+from agent.running import Running
+from agent.spool import Spool
+from protocols.errors import ConfigurationError
+from protocols.evidence.bodies import Configurations, Gap, Measurement, RawGap
+from protocols.evidence.record import SignedRecord
+from protocols.plc.roles import SignalRole
+from tests.agent import factory
+from tests.agent.test_publisher import KEY, KID
+from tests.simulators.receipt_hub import ReceiptHub
+
+START = 1_790_000_100_000 - 1_790_000_100_000 % 3_600_000
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+
+
+class Agent:
+    """An agent without a network: its line's machine makes a piece a second whenever the time is moved on."""
+
+    def __init__(self, folder: Path, spool: Spool) -> None:
+        self.path = factory.write(folder, factory.opcua())
+        configuration = load(self.path)
+        self.spool = spool
+        self.clock = ManualClock(START, b"\1" * 16)
+        self.recorder = Recorder(configuration, spool, KEY, self.clock)
+        started = self.recorder.start()
+        line = configuration.lines[0]
+        self.running = Running([Line(line, started["filling"].meter, self.clock)], self._read)
+        publisher = Publisher(
+            configuration, spool, KID, ReceiptHub(1).signer.verifier, self.clock.now_ms, lambda _: None
+        )
+        late = LateCounts(spool, ["filling"])
+        self.reloader = Reloader(configuration, self.running, self.recorder, publisher, late, self.clock)
+        self.reads = 0
+
+    async def _read(self, line: Line) -> None:
+        self.reads += 1
+        line.begin()
+        await asyncio.Event().wait()
+
+    def work(self, until_ms: int, step_ms: int = 1000) -> None:
+        (line,) = self.running.lines
+        while self.clock.now_ms() < until_ms:
+            now = self.clock.now_ms() + step_ms
+            self.clock.advance_to(now)
+            for role, value in ((SignalRole.STATE, 6), (SignalRole.TOTAL, now // 1000), (SignalRole.REJECT, 0)):
+                line.put(role, value, now)
+            line.alive()
+            app.measure([line], self.recorder, now)
+
+    async def reload(self, *tables: str) -> bool:
+        """With these tables in the place of [statement], or after all."""
+        text = self.path.read_text().split("[statement]")[0] + "".join(tables) + factory.opcua()
+        self.path.write_text(text)
+        return await self.reloader.reload()
+
+    def bodies(self) -> list[Any]:
+        return [SignedRecord(record.raw).record.body for record in self.spool.open_records(0, 10_000)]
+
+
+def play(folder: Path, scenario: Callable[[Agent], Any]) -> list[Any]:
+    """The bodies of the records after `scenario`."""
+
+    async def run() -> list[Any]:
+        with Spool.open(folder) as spool:
+            agent = Agent(folder, spool)
+            task = asyncio.create_task(agent.running.run())
+            await asyncio.sleep(0.01)
+            try:
+                await scenario(agent)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            return agent.bodies()
+
+    return asyncio.run(run())
+
+
+def lengths(bodies: list[Any]) -> list[int]:
+    """Of each statement, in minutes."""
+    lines = [line for body in bodies if isinstance(body, Measurement) for line in body.lines]
+    return [(line.windows[-1].end_ms - line.windows[0].start_ms) // MINUTE for line in lines]
+
+
+def test_statements_are_signed_as_often_as_the_file_says_now(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is measured anew, no window is signed twice, and none is missing in between."""
+
+    async def scenario(agent: Agent) -> None:
+        agent.work(START + 20 * MINUTE + 500)
+        caplog.set_level("INFO", "linetally")
+        assert await agent.reload("[statement]\ninterval_s = 300\n")
+        assert "configuration read again: statement.interval_s changed" in caplog.text
+        agent.work(START + 31 * MINUTE)
+        assert await agent.reload("[statement]\ninterval_s = 1800\n")
+        agent.work(START + 91 * MINUTE)
+        assert agent.reads == 1, "the line's PLC noticed nothing"
+
+    bodies = play(tmp_path, scenario)
+    assert lengths(bodies) == [15, 5, 5, 5, 30, 30]
+    assert [type(body) for body in bodies if not isinstance(body, Measurement)] == [Configurations]
+    windows = [w for b in bodies if isinstance(b, Measurement) for line in b.lines for w in line.windows]
+    assert [w.start_ms for w in windows] == list(range(START, START + 90 * MINUTE, MINUTE))
+
+
+def test_windows_of_another_length_are_another_configuration(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        agent.work(START + 7 * MINUTE + 30_000)
+        assert await agent.reload("[statement]\nwindow_s = 30\ninterval_s = 300\n")
+        await asyncio.sleep(0.01)
+        agent.work(START + 16 * MINUTE)
+
+    bodies = play(tmp_path, scenario)
+    others = [type(body) for body in bodies if not isinstance(body, Measurement)]
+    assert others == [Configurations, Configurations, Gap]
+    assert lengths(bodies)[:2] == [5, 2], "what was closed before it is signed before it"
+    last = [b for b in bodies if isinstance(b, Measurement)][-1].lines[0].windows
+    assert {w.end_ms - w.start_ms for w in last} == {30_000} and last[-1].account.total_count == 30
+
+
+def test_raw_samples_are_kept_as_the_file_says_now(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        agent.work(START + 3 * DAY, 10 * MINUTE)
+        agent.spool.receipted([record.sequence for record in agent.spool.open_records(0, 10_000)], {})
+        agent.work(agent.clock.now_ms() + 2 * MINUTE)
+        assert not [body for body in agent.bodies() if isinstance(body, RawGap)]
+        assert await agent.reload("[raw]\nkeep_days = 1\n")
+        agent.work(agent.clock.now_ms() + 1000)
+        assert agent.reads == 1
+
+    (gap,) = [body for body in play(tmp_path, scenario) if isinstance(body, RawGap)]
+    assert gap.reason == "older than 1 days" and DAY < gap.to_ms - gap.from_ms < 3 * DAY
+
+
+def test_what_waits_for_a_restart_is_named_and_nothing_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(agent: Agent) -> None:
+        others = '[statement]\ninterval_s = 300\n[raw]\nkeep_days = 0\n[kernel]\njit = "off"\n[health]\nport = 9617\n'
+        assert not await agent.reload(others)
+        agent.work(START + 16 * MINUTE)
+
+    bodies = play(tmp_path, scenario)
+    for key in ("kernel.jit", "health.port", "raw.keep_days (from or to 0)"):
+        assert key in caplog.text
+    assert "interval_s" not in caplog.text and "systemctl restart" in caplog.text
+    assert lengths(bodies) == [15]
+
+
+def test_each_key_of_the_file_is_either_taken_up_or_named(tmp_path: Path) -> None:
+    """A key that is added to the configuration must not be passed over in silence."""
+    base = (
+        factory.write(tmp_path, factory.opcua()).read_text().replace("[statement]\nwindow_s = 60\ninterval_s = 900", "")
+    )
+    tables = {
+        "gateway": ("id", '"GW-02"'), "hub": ("log_key", '"x"'), "statement": ("interval_s", "300"),
+        "clock": ("simulation", '"clock.json"'), "kernel": ("jit", '"off"'), "live": ("sparkplug_group", '"g"'),
+        "health": ("port", "9617"), "raw": ("max_megabytes", "5"), "operator": ("mqtt", "true"),
+        "broker": ("port", "7"),
+    }  # fmt: skip
+    old = load(tmp_path / "agent.toml")
+    for table, (key, value) in tables.items():
+        text = base.replace('id = "GW-01"\n', "") if table == "gateway" else base.replace("port = 1\n", "")
+        text = text if table in ("gateway", "broker") else base
+        head = f"[{table}]\n"
+        text = text.replace(head, f"{head}{key} = {value}\n") if head in text else f"{head}{key} = {value}\n{text}"
+        (tmp_path / "agent.toml").write_text(text)
+        new = load(tmp_path / "agent.toml")
+        try:
+            assert difference(old, new).words != "nothing differs", table
+        except ConfigurationError as error:
+            assert f"{table}.{key} cannot change" in str(error), table
