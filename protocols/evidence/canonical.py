@@ -25,10 +25,12 @@ MAX_DEPTH: Final = 16
 
 _INT_MIN: Final = -(2**64)
 _INT_MAX: Final = 2**64 - 1
+_FOUR_BYTES: Final = 2**32 - 1
 _ONLY_INTS: Final = frozenset({int})
 _FALSE, _TRUE, _NULL = b"\xf4", b"\xf5", b"\xf6"
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)  # major types, RFC 8949 section 3.1
-_KEPT_INTS: Final = 1 << 16
+_KEPT: Final = range(-(1 << 10), 1 << 16)
+"""Integers whose encoding is kept: counts, and the milliseconds of a minute. Times do not come again for long."""
 
 # cbor2 turns these tags into objects (dates, patterns, shared references...) before a tag hook sees them. Each is
 # refused by name, so that no hostile pattern is ever compiled and no reference can make a value contain itself.
@@ -215,13 +217,15 @@ def _head(major: int, argument: int) -> bytes:
 
 
 class _IntBytes(dict[int, bytes]):
-    """The encoding of each integer, kept for those met first. Only ever asked for what is exactly an int."""
+    """The encoding of each integer, kept for those in `_KEPT`. Only ever asked for what is exactly an int."""
 
     def __missing__(self, value: int) -> bytes:
+        if _FOUR_BYTES < value <= _INT_MAX:
+            return b"\x1b" + value.to_bytes(8, "big")  # most are times: the short way
         if not _INT_MIN <= value <= _INT_MAX:
             raise Malformed("an integer of more than 64 bits")
         encoded = _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
-        if len(self) < _KEPT_INTS:
+        if value in _KEPT:
             self[value] = encoded
         return encoded
 
@@ -230,11 +234,13 @@ _INT_BYTES: Final = _IntBytes()
 
 
 class _IntLengths(dict[int, int]):
-    """The length of each integer's encoding, and so of a head with that argument; kept for those met first."""
+    """The length of each integer's encoding, and so of a head with that argument; kept for those in `_KEPT`."""
 
     def __missing__(self, value: int) -> int:
+        if _FOUR_BYTES < value <= _INT_MAX:
+            return 9
         length = len(_INT_BYTES[value])
-        if len(self) < _KEPT_INTS:
+        if value in _KEPT:
             self[value] = length
         return length
 
@@ -243,11 +249,11 @@ _INT_LENGTHS: Final = _IntLengths()
 
 
 class _Heads(dict[int, bytes]):
-    """The head of each (argument << 3 | major type), kept for those met first."""
+    """The head of each (argument << 3 | major type), kept for arguments in `_KEPT`."""
 
     def __missing__(self, key: int) -> bytes:
         head = _head(key & 7, key >> 3)
-        if len(self) < _KEPT_INTS:
+        if key >> 3 in _KEPT:
             self[key] = head
         return head
 

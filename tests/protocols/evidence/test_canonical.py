@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocols.errors import Malformed
+from protocols.evidence import canonical
 from protocols.evidence.canonical import MAX_DEPTH, decode, encode, first_difference
 
 # RFC 8949 appendix A, table 6: every line whose value lies inside the model.
@@ -143,3 +144,15 @@ def test_the_wrong_byte_is_named() -> None:
     assert caught.value.offset == 2
     assert first_difference(b"abc", b"abd") == 2
     assert first_difference(b"ab", b"abc") == 2
+
+
+def test_times_are_not_kept_for_ever() -> None:
+    """An agent that runs for years meets a new time each second."""
+    encode([list(range(100)), [0]])
+    decode(encode([list(range(100)), [0]]), 1_000)
+    kept = len(canonical._INT_BYTES) + len(canonical._INT_LENGTHS)
+    times = [1_795_324_442_887 + 1_000 * second for second in range(5_000)] + [2**32 - 1, 2**32, 2**64 - 1, -(2**40)]
+    packed = encode([times, [0]])
+    assert decode(packed, 100_000) == [times, [0]]
+    assert packed == cbor2.dumps([times, [0]])
+    assert len(canonical._INT_BYTES) + len(canonical._INT_LENGTHS) <= kept + 2  # the list's own length
