@@ -15,7 +15,7 @@ from agent.clock import ManualClock
 from agent.publisher import Publisher
 from agent.recorder import DISK_FULL, HELD_WINDOWS, Recorder
 from agent.spool import SPOOL_FILE, LineBatch, Spool, SpoolFull
-from benchmarks.soak import slope_an_hour, soak
+from benchmarks.soak import Soaked, slope_an_hour, soak
 from protocols.evidence.bodies import Gap, Measurement
 from protocols.evidence.record import SignedRecord
 from protocols.measurement.configuration import LineConfiguration
@@ -177,7 +177,7 @@ def test_row_17_memory_threads_and_files_do_not_grow() -> None:
     found = soak(float(os.environ.get("LINETALLY_SOAK_MINUTES", "0.2")), 1.0, 2.0)
     assert found.reading and found.records > 0, found.words
     assert found.faults >= 2
-    first, last = found.memory_mb
+    first, _, last = found.memory_mb
     assert last - first < 15, found.words
     assert found.most_threads <= 12, found.words
     assert found.most_files <= 120, found.words
@@ -186,4 +186,8 @@ def test_row_17_memory_threads_and_files_do_not_grow() -> None:
 def test_a_slope_is_seen() -> None:
     assert slope_an_hour([(0, 10.0), (60, 11.0), (120, 12.0)]) == pytest.approx(60)
     assert slope_an_hour([(0, 10.0), (60, 10.0)]) == 0
-    assert slope_an_hour([(0, 10.0)]) == 0
+    assert slope_an_hour([(0, 10.0)]) is None
+    found = Soaked(20, 9, 80, True, (80.0, 90.0, 91.0), 15, 2.0, 0.0, None, 5, 43)
+    assert "first 15 min" in found.words
+    assert "80.0 MB at first, 90.0 MB warm, 91.0 MB at the end, slope +2.00 MB an hour" in found.words
+    assert "files    at most 43, slope not known, the soak was too short" in found.words
