@@ -167,7 +167,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from agent.config import load
+    from agent.config_opcua import OpcuaSource
     from agent.keys import KEY_FILE, load_key
+    from protocols.wire.topics import operator_topic
 
     configuration = load(options.config)
     print(f"gateway {configuration.gateway_id}, {configuration.site}")
@@ -175,11 +177,17 @@ def _check(options: argparse.Namespace) -> int:
     print(f"broker {broker.host}:{broker.port}{' with TLS' if broker.tls else ''}")
     window_s, interval_s = configuration.window_ms // 1000, configuration.interval_ms // 1000
     print(f"windows of {window_s} s, a signed statement every {interval_s} s")
+    if configuration.operator.mqtt:
+        print(f"operators are heard on {operator_topic(configuration.gateway_id)}: the broker's ACL decides who may")
     for line in configuration.lines:
         measured = line.configuration
         tags = ", ".join(tag.role.name.lower() for tag in line.tags)
         print(f"\nline {measured.line_id}: {measured.name}")
         print(f"  {measured.source['protocol']}: {tags}")
+        if isinstance(line.source, OpcuaSource):
+            print(f"  {line.source.endpoint}: {line.source.security_words}")
+            if line.source.security_warning:
+                print(f"  warning: {line.source.security_warning}")
         products = ", ".join(
             f"{p.name} ({f'{p.ideal_cycle_ns / 1e9:g} s' if p.ideal_cycle_ns else 'no ideal cycle'})"
             for p in measured.products

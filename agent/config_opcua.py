@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from agent.config_tags import HOW_LANES, ROLE_NAMES, counting, each_tag
 from agent.toml_table import Table
@@ -46,6 +47,29 @@ class OpcuaSource:
     poll: bool = False
     poll_interval_ms: int = 1000
     timeout_ms: int = 5000
+
+    @property
+    def security_words(self) -> str:
+        """How the endpoint is spoken to, for a person."""
+        if self.policy == "None":
+            return f"security policy None, neither signed nor encrypted{', on this machine' if self._is_here else ''}"
+        how = "signed and encrypted" if self.mode == "SignAndEncrypt" else "signed, not encrypted"
+        return f"security policy {self.policy}, mode {self.mode}: {how}"
+
+    @property
+    def security_warning(self) -> str:
+        """What whoever configured it should know; "" for nothing."""
+        if self.policy in DEPRECATED:
+            return f"security_policy {self.policy} is deprecated (SHA-1); use Basic256Sha256 where the server can"
+        if self.policy == "None" and not self._is_here:
+            return (
+                "this line is read unprotected: anybody on its network could change what is measured; see docs/opcua.md"
+            )
+        return ""
+
+    @property
+    def _is_here(self) -> bool:
+        return urlsplit(self.endpoint).hostname in ("127.0.0.1", "::1", "localhost")
 
     @property
     def wait_ms(self) -> int:

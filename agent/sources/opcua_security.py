@@ -11,7 +11,6 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from asyncua import ua
 from asyncua.client.client import Client
@@ -181,9 +180,5 @@ def read_password(path: Path | None) -> str:
 
 def warn(source: OpcuaSource, log: logging.LoggerAdapter[logging.Logger]) -> None:
     """What whoever configured the source should know, once at start."""
-    if source.policy in DEPRECATED:
-        log.warning("security_policy %s is deprecated (SHA-1); use Basic256Sha256 where the server can", source.policy)
-    elif source.policy == "None" and urlsplit(source.endpoint).hostname not in ("127.0.0.1", "::1", "localhost"):
-        log.warning(
-            "this line is read unprotected: anybody on its network could change what is measured; see docs/opcua.md"
-        )
+    if source.security_warning:
+        log.warning("%s", source.security_warning)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.__main__ import main
 from agent.config import AgentConfiguration, load
 from agent.config_opcua import OpcuaSource, OpcuaTag
 from protocols.errors import ConfigurationError
@@ -35,6 +36,29 @@ def tag_of(folder: Path, state: str) -> OpcuaTag:
     (found,) = [tag for tag in loaded(folder, state=state).lines[0].tags if tag.role is SignalRole.STATE]
     assert isinstance(found, OpcuaTag)
     return found
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "source", "said", "warned"),
+    [
+        ("192.168.0.10", "", "security policy None, neither signed nor encrypted", "read unprotected"),
+        ("127.0.0.1", "", "security policy None, neither signed nor encrypted, on this machine", ""),
+        ("192.168.0.10", 'security_policy = "Basic256Sha256"', "mode SignAndEncrypt: signed and encrypted", ""),
+        (
+            "127.0.0.1", 'security_policy = "Basic256"\nsecurity_mode = "Sign"',
+            "security policy Basic256, mode Sign: signed, not encrypted", "deprecated (SHA-1)",
+        ),
+    ],
+)  # fmt: skip
+def test_check_says_how_each_endpoint_is_protected(
+    endpoint: str, source: str, said: str, warned: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = factory.opcua(f"opc.tcp://{endpoint}:4840").replace("sampling_interval_ms = 0\n", f"{source}\n")
+    assert main(["check", "--config", str(factory.write(tmp_path, text, factory.modbus()))]) == 0
+    shown = capsys.readouterr().out
+    assert f"  opc.tcp://{endpoint}:4840: security policy " in shown and f"{said}\n" in shown
+    assert shown.count("warning: ") == bool(warned) and warned in shown
+    assert shown.count("security policy") == 1, "Modbus has none"
 
 
 def test_security_login_and_polling(tmp_path: Path) -> None:
