@@ -83,6 +83,8 @@ class Recorder:
         """
         started = self._start(self._lines, starts_ms or {})
         self._tell_raw_lost()
+        if self._spool.meta(GAP_META):
+            self._spool.set_meta({GAP_META: b""})  # a line that is added later was not lost with the spool
         return started
 
     def use(self, configuration: AgentConfiguration) -> None:
@@ -129,7 +131,7 @@ class Recorder:
         keeps = self._raw_keep_ms > 0 and (open_chunk is not None or not replayed)
         if kept is None:
             lost = self._spool.meta(f"{GAP_META}{line.line_id}") or self._spool.meta(GAP_META)
-            lost_ms = now_ms if lost is None else int(lost)
+            lost_ms = int(lost) if lost else now_ms
             gap = Gap(line.line_id, lost_ms, now_ms, DAMAGED) if lost_ms < now_ms else None
             return Started(RawMeter(configuration, now_ms, keeps=keeps), gap)
         hash_, carry = kept

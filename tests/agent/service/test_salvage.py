@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from agent.spool_salvage import DAMAGED, UNCOUNTED, open_or_salvage, raw_lost
 from protocols.errors import LinetallyError
 from protocols.evidence.bodies import Gap, Measurement, RawGap
 from protocols.evidence.record import SignedRecord
+from tests.agent import factory
 from tests.agent.test_raw_chain import KEY, START, Life, configuration
 
 DAY = 86_400_000
@@ -199,6 +203,51 @@ def test_what_stands_only_in_the_wal_is_found(tmp_path: Path) -> None:
         assert wal.stat().st_size > 10_000
         want = {record.raw for record in spool.open_records(0, 100)}
         assert want <= set(last_blobs(tmp_path / SPOOL_FILE))
+
+
+def test_a_line_that_is_added_after_a_salvage_has_no_gap(tmp_path: Path, life: Path) -> None:
+    lived(tmp_path, life)
+    wreck(tmp_path / SPOOL_FILE, 0)
+    spool, key = open_or_salvage(tmp_path, KEY, START)
+    with spool:
+        go_on(tmp_path, spool, key)
+        both = factory.configuration(tmp_path, factory.opcua(), factory.modbus())
+        Recorder(both, spool, key, ManualClock(START + (HOURS_2 + 900) * 60_000, b"\2" * 16)).start()
+        records = [SignedRecord(record.raw).record.body for record in spool.open_records(0, 1000)]
+    assert [body for body in records if isinstance(body, Gap) and body.line_id == "packing"] == []
+
+
+def test_a_disk_with_a_hole_costs_what_lies_there(tmp_path: Path, life: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = lived(tmp_path, life)
+    path = tmp_path / SPOOL_FILE
+    whole = set(last_blobs(path))
+    read, lost = os.pread, re.escape(records[2].raw[-40:])
+    holes = [found.start() for found in re.finditer(lost, path.read_bytes(), re.DOTALL)]  # a page may have an old copy
+
+    def broken(file: int, size: int, at: int) -> bytes:
+        if any(at <= hole < at + size for hole in holes):
+            raise OSError(errno.EIO, "Input/output error")
+        return read(file, size, at)
+
+    monkeypatch.setattr(os, "pread", broken)
+    found = set(last_blobs(path))
+    assert records[2].raw in whole - found and found < whole
+    assert len(found) > len(whole) * 0.7
+
+
+def test_a_spool_that_is_larger_than_the_memory_is_looked_through(tmp_path: Path, life: Path) -> None:
+    """Raw samples may take gigabytes, and systemd gives the agent half of one."""
+    lived(tmp_path, life)
+    path = tmp_path / SPOOL_FILE
+    want = set(last_blobs(path))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 4096 * 4096 + 40_000_000)
+    tracemalloc.start()
+    try:
+        assert sum(blob in want for blob in last_blobs(path)) >= len(want)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_another_versions_spool_is_not_put_aside(tmp_path: Path) -> None:
