@@ -108,7 +108,7 @@ class TestRow1ConnectedButSilentlyDead:
                 # The state is not known from the gap until it was read again; a counter says later what it counted.
                 assert [value for column, value, _ in line.values if column == STATE] == [None, 0]
                 assert None not in [value for column, value, _ in line.values if column == TOTAL]
-                assert line.reader.report()["gaps"] == 2
+                assert line.reader.report(line)["gaps"] == 2
             await plc.stop()
 
         asyncio.run(scenario())
@@ -127,7 +127,7 @@ class TestRow1ConnectedButSilentlyDead:
                 told = [value for column, value, _ in line.values if column == STATE]
                 assert told[-4:] == [None, 38, 39, 40]
                 assert "its queue was full; raise queue_size" in caplog.text
-                assert line.reader.report()["gaps"] == told.count(None)
+                assert line.reader.report(line)["gaps"] == told.count(None)
 
         with node_server(tmp_path, free_port()) as server:
             asyncio.run(scenario(server))
@@ -148,7 +148,7 @@ class TestRow2OneBadNode:
                 await line.until(lambda: any("2 of 5 tags" in event for event in line.events))
                 await plc.write("State", 6)
                 await line.until(lambda: line.newest(STATE) == 6)
-                trouble = {one["role"]: one["trouble"] for one in line.reader.report()["tags"]}
+                trouble = {one["role"]: one["trouble"] for one in line.reader.report(line)["tags"]}
                 assert "nothing at this path" in trouble["product"] and "no such node" in trouble["mode"]
                 assert "no namespace" in trouble["fault"] and not trouble["state"]
                 await plc.add("Product", "Cola")
@@ -401,7 +401,7 @@ class TestRow15Timestamps:
                 await line.until(lambda: line.newest(STATE) == 0)
                 await plc.write("State", 6, 1_790_000_000_123)
                 await line.until(lambda: line.newest(STATE) == 6)
-                report = line.reader.report()
+                report = line.reader.report(line)
                 state = next(one for one in report["tags"] if one["role"] == "state")
                 assert state["source_ms"] == 1_790_000_000_123
                 assert state["server_ms"] and abs(state["received_ms"] - line.now_ms()) < 60_000
