@@ -22,7 +22,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.keys import load_or_make_key
-from benchmarks.agent_servers import LINES, NAMESPACE, TAGS
+from benchmarks.agent_servers import FIFTY, NAMESPACE, Shape
 from hub.broker import EmbeddedBroker
 from protocols.evidence import checkpoint, merkle, proof
 from protocols.evidence.checkpoint import Checkpoint
@@ -117,28 +117,35 @@ class Hub:
         return Receipt(signed.kid, signed.record.sequence, signed.hash, text.decode(), grown)
 
 
-def configuration(folder: Path, broker_port: int, modbus_port: int, opcua_port: int, *, jit: bool) -> Path:
-    """`LINES` lines of `TAGS` tags on each PLC, a second a poll; a signed statement each ten seconds."""
+def configuration(
+    folder: Path, broker_port: int, modbus_port: int, opcua_port: int, *, jit: bool, shape: Shape = FIFTY
+) -> Path:
+    """A second a poll; a signed statement each ten seconds. A line's tags: its state, lanes of its total, and of what
+    it has only one."""
     parts = [
         f'[gateway]\nid = "GW-01"\nsite = "Bench"\n[hub]\nlog_key = "{SIGNER.verifier}"\n'
         f"[broker]\nport = {broker_port}\n"
         f'[statement]\nwindow_s = 10\ninterval_s = 10\n[kernel]\njit = "{"on" if jit else "off"}"\n'
     ]
-    lanes = range(1, TAGS - 1)
+    single = ["reject", "good", "rework", "heartbeat"][: 1 if shape.tags <= 22 else 4]
+    lanes = range(1, shape.tags - len(single))
     for protocol in ("modbus", "opcua"):
-        for line in range(LINES):
+        for line in range(shape.lines):
             if protocol == "modbus":
                 source = f'host = "127.0.0.1"\nport = {modbus_port}\npoll_interval_ms = 1000'
-                tags = [f"register = {line * 100 + tag}" for tag in range(TAGS)]
+                tags = [f"register = {line * shape.tags + tag}" for tag in range(shape.tags)]
             else:
                 source = f'endpoint = "opc.tcp://127.0.0.1:{opcua_port}/bench"\npublishing_interval_ms = 1000'
-                tags = [f'path = "L{line}/T{tag}"\nnamespace = "{NAMESPACE}"' for tag in range(TAGS)]
+                tags = [f'path = "L{line}/T{tag}"\nnamespace = "{NAMESPACE}"' for tag in range(shape.tags)]
             counter = "\nmodulus = 65536\n"
             parts.append(
                 f'\n[[line]]\nid = "{protocol}-{line}"\ntimezone = "UTC"\nmax_pieces_per_hour = 1000000\n'
                 f'[line.source]\nprotocol = "{protocol}"\n{source}\n[line.tags.state]\n{tags[0]}\n'
                 + "".join(f"[[line.tags.total]]\n{tags[lane]}{counter}" for lane in lanes)
-                + f"[line.tags.reject]\n{tags[TAGS - 1]}{counter}"
+                + "".join(
+                    f"[line.tags.{name}]\n{tag}{counter if name != 'heartbeat' else chr(10)}"
+                    for name, tag in zip(single, tags[-len(single) :], strict=True)
+                )
                 + '[[line.product]]\ncode = 1\nname = "P"\nideal_cycle_s = "0.01"\n'
             )
     path = folder / "agent.toml"
@@ -156,17 +163,18 @@ class Rig:
     hub: Hub
     ports: tuple[int, int, int]
     servers: subprocess.Popen[str]
+    shape: Shape
 
     @property
     def lines(self) -> int:
-        return 2 * LINES
+        return 2 * self.shape.lines
 
     def start_servers(self) -> None:
-        self.servers = _servers(self.ports[1], self.ports[2])
+        self.servers = _servers(self.ports[1], self.ports[2], self.shape)
 
     @contextmanager
     def agent(self, *, jit: bool) -> Iterator[subprocess.Popen[bytes]]:
-        path = configuration(self.folder, *self.ports, jit=jit)
+        path = configuration(self.folder, *self.ports, jit=jit, shape=self.shape)
         environment = {**os.environ, "LINETALLY_JIT": "on" if jit else "off"}
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
@@ -184,7 +192,7 @@ class Rig:
 
 
 @contextmanager
-def rig() -> Iterator[Rig]:
+def rig(shape: Shape = FIFTY) -> Iterator[Rig]:
     """PLCs, broker and receipts, on free ports of this machine, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="linetally-bench-") as name:
         folder = Path(name)
@@ -192,7 +200,7 @@ def rig() -> Iterator[Rig]:
         broker = EmbeddedBroker(ports[0], folder)
         broker.start()
         hub = Hub(ports[0])
-        made = Rig(folder, broker, hub, ports, _servers(ports[1], ports[2]))
+        made = Rig(folder, broker, hub, ports, _servers(ports[1], ports[2], shape), shape)
         try:
             yield made
         finally:
@@ -202,8 +210,9 @@ def rig() -> Iterator[Rig]:
             broker.stop()
 
 
-def _servers(modbus_port: int, opcua_port: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.agent_servers", str(modbus_port), str(opcua_port)]
+def _servers(modbus_port: int, opcua_port: int, shape: Shape) -> subprocess.Popen[str]:
+    numbers = (modbus_port, opcua_port, shape.lines, shape.tags)
+    command = [sys.executable, "-m", "benchmarks.agent_servers", *map(str, numbers)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     if process.stdout.readline() != "ready\n":
