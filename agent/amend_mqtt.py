@@ -16,6 +16,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -41,13 +42,15 @@ _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "operator"
 
 
 class OperatorInput:
-    """Takes messages of panels for `lines`, which may be set anew. Not for several threads at once."""
+    """Takes messages of panels for `lines`, which may be set anew. One at a time, in any thread: to look through days
+    of records takes a while, so it opens the spool for itself, as the command and the page do.
+    """
 
     def __init__(
-        self, spool: Spool, lines: Iterable[LineConfiguration], clock_s: Callable[[], float] = time.monotonic
+        self, state_folder: Path, lines: Iterable[LineConfiguration], clock_s: Callable[[], float] = time.monotonic
     ) -> None:
         self.lines = tuple(lines)
-        self._spool = spool
+        self._folder = state_folder
         self._clock_s = clock_s
         self._room = float(BURST)
         self._looked_s = clock_s()
@@ -71,30 +74,31 @@ class OperatorInput:
             data = _parsed(payload)
             id_ = _id(data)
             sender = Sender(id_, hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest())
-            return self._taken(Table(data, (), "", {}), sender)
+            with Spool.open_beside(self._folder) as spool:
+                return self._taken(spool, Table(data, (), "", {}), sender)
         except ConfigurationError as error:  # of a key of the message; its words are those of a file's
             words = f"{error.what}; {error.mend.replace(' = ', ': ', 1)}"
         except LinetallyError as error:
             words = str(error)
         return _answer(id_, "refused", None, words)
 
-    def _taken(self, table: Table, sender: Sender) -> bytes:
-        known = self._spool.amendment_of(sender.id)
+    def _taken(self, spool: Spool, table: Table, sender: Sender) -> bytes:
+        known = spool.amendment_of(sender.id)
         if known is not None:
             queued, digest = known
             if digest != sender.digest:
                 raise Refused("id-used", f"the id {sender.id} was given to something else: give each message its own")
             return _answer(sender.id, queued.state, queued.id, _state_words(queued))
-        amendment = self._amendment(table)
-        if len(self._spool.next_amendments()) >= MOST_WAITING:
+        amendment = self._amendment(spool, table)
+        if len(spool.next_amendments()) >= MOST_WAITING:
             raise Refused("too-many", f"{MOST_WAITING} amendments wait to be signed: send it again later")
-        number = queue(self._spool, amendment, sender)
+        number = queue(spool, amendment, sender)
         changes = change_words(amendment)
         _log.info("amendment %d by %s is queued: %s", number, amendment.who, changes[0])
         more = f" and {len(changes) - 1} more windows" if len(changes) > 1 else ""
         return _answer(sender.id, "waiting", number, f"amendment {number} is queued: {changes[0]}{more}")
 
-    def _amendment(self, table: Table) -> Amendment:
+    def _amendment(self, spool: Spool, table: Table) -> Amendment:
         kind = table.choice("kind", ("reason", "reject"))
         line = line_of(self.lines, table.text("line", example='"filling"'))
         said = Said(table.text("who", example='"M. Chan"'), table.text("why", example='"seen at the line"'))
@@ -106,9 +110,8 @@ class OperatorInput:
         if kind == "reason":
             stop, reason = table.text("stop", example='"2026-11-21T14:03:20" or "last"'), _reason(table)
             table.done()
-            return reason_amendment(
-                self._spool, line.line_id, find_stop(self._spool, line.line_id, stop, zone), reason, said
-            )
+            found = find_stop(spool, line.line_id, stop, zone)
+            return reason_amendment(spool, line.line_id, found, reason, said)
         lot = (at_ms("from"), at_ms("to"))
         count = table.integer("count", None, -_MOST_COUNT, _MOST_COUNT)
         product = table.optional_text("product")
@@ -116,7 +119,7 @@ class OperatorInput:
         if "counted_from" in table or "counted_to" in table:
             counted = (at_ms("counted_from"), at_ms("counted_to"))
         table.done()
-        return reject_amendment(self._spool, line.line_id, lot, count, said, product, counted)
+        return reject_amendment(spool, line.line_id, lot, count, said, product, counted)
 
     def _has_room(self) -> bool:
         now_s = self._clock_s()

@@ -55,18 +55,23 @@ def standing(spool: Spool, line_id: str, from_ms: int, to_ms: int, *, waiting: b
     revisions = LineRevisions(line_id)
     sequences: dict[int, int] = {}
     key_id = b""
-    for raw in spool.records_about(from_ms, to_ms):
+    for raw in spool.records_after(from_ms, "measurement"):
         signed = SignedRecord(raw)
+        if signed.record.start_ms >= to_ms:
+            break  # a chain's statements begin later and later
         key_id, sequence = signed.kid, signed.record.sequence
-        match signed.record.body:
-            case Amendment() as amendment if amendment.line_id == line_id:
-                revisions.amend(amendment, Source(key_id, sequence))
-            case Measurement(lines):
-                for line in lines:
-                    if line.line_id == line_id:
-                        windows = [w for w in line.windows if w.start_ms < to_ms and w.end_ms > from_ms]
-                        sequences |= {window.start_ms: sequence for window in windows}
-                        revisions.add(windows, Source(key_id, sequence))
+        assert isinstance(signed.record.body, Measurement)
+        for line in signed.record.body.lines:
+            if line.line_id == line_id:
+                windows = [w for w in line.windows if w.start_ms < to_ms and w.end_ms > from_ms]
+                sequences |= {window.start_ms: sequence for window in windows}
+                revisions.add(windows, Source(key_id, sequence))
+    for raw in spool.records_after(from_ms, "amendment"):  # after the windows that they speak of, in the chain too
+        signed = SignedRecord(raw)
+        key_id = signed.kid
+        assert isinstance(signed.record.body, Amendment)
+        if signed.record.body.line_id == line_id:
+            revisions.amend(signed.record.body, Source(key_id, signed.record.sequence))
     for queued in spool.next_amendments() if waiting else ():
         amendment = from_bytes(queued.body)
         if amendment.line_id == line_id:

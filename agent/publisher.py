@@ -83,7 +83,7 @@ class Publisher:
         self._sparkplug = sparkplug
         self._broker = configuration.broker
         self._hears_operators = configuration.operator.mqtt
-        self._operator = OperatorInput(spool, [line.configuration for line in configuration.lines])
+        self._operator = OperatorInput(configuration.state_folder, [line.configuration for line in configuration.lines])
         self._gateway_id = configuration.gateway_id
         self._link: BrokerLink | None = None
         self._outstanding: dict[int, float] = {}
@@ -181,7 +181,8 @@ class Publisher:
                     if self._sparkplug is not None and topic == self._sparkplug.command_topic:
                         self._sparkplug.take(payload)
                     elif topic == operator_topic(self._gateway_id):
-                        if (answer := self._operator.take(payload)) is not None:
+                        answer = await asyncio.to_thread(self._operator.take, payload)
+                        if answer is not None:
                             link.publish(operator_answer_topic(self._gateway_id), answer, qos=1)
                     elif topic != receipts:
                         self._challenges.take(payload)

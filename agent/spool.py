@@ -37,7 +37,6 @@ KEPT_RECEIPTED: Final = 1000
 _MAX_VALUE: Final = 16_000_000
 KEPT_STOPS: Final = 5000
 """Closed stops kept for each line: weeks of them, for reasons that come late."""
-_LONGEST_STATEMENT_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,16 +269,11 @@ class Spool:
             self._db.execute("DELETE FROM meta WHERE key = 'last_receipt' OR key GLOB 'config:*'")
             self._set_meta({"owner": owner})
 
-    def records_about(self, from_ms: int, to_ms: int) -> Iterator[bytes]:
-        """Measurements that may speak of [from_ms, to_ms), and all later amendments, as far as kept, in order."""
-        yield from (
-            row[0]
-            for row in self._db.execute(
-                "SELECT bytes FROM record WHERE end_ms > ? AND (type = 'amendment' OR type = 'measurement' AND"
-                " end_ms < ?) ORDER BY sequence",
-                (from_ms, to_ms + _LONGEST_STATEMENT_MS),
-            )
-        )
+    def records_after(self, from_ms: int, kind: str) -> Iterator[bytes]:
+        """The records of a type that end after `from_ms`, as far as kept, in the chain's order."""
+        sql = "SELECT bytes FROM record WHERE end_ms > ? AND type = ? ORDER BY sequence"
+        for row in self._db.execute(sql, (from_ms, kind)):
+            yield row[0]
 
     def newest_of(self, kind: str, count: int) -> list[bytes]:
         """The newest records of a type that are kept, newest first."""

@@ -68,7 +68,7 @@ class Gateway:
         clock.advance_to(START + 15 * MINUTE)
         self._recorder.seal_due(START + 15 * MINUTE)
         self.now_s = 0.0
-        self.input = OperatorInput(self.spool, [line], lambda: self.now_s)
+        self.input = OperatorInput(state, [line], lambda: self.now_s)
 
     def sign(self) -> list[Amendment]:
         """A tick of the recorder; the amendments in the chain after it."""

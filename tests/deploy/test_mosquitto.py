@@ -274,7 +274,8 @@ def test_an_operators_panel_is_heard_by_its_own_gateway(broker: int, folder: Pat
     message = {"id": "1", "line": "filling", "kind": "reason", "stop": "last", "reason": "jam", "why": "seen"}
 
     async def scenario() -> None:
-        with Spool.open(folder) as spool:
+        configuration.state_folder.mkdir()
+        with Spool.open(configuration.state_folder) as spool:
             log_key = SignerKey("log.example", Algorithm.ED25519, bytes(32)).verifier
             publisher = Publisher(configuration, spool, Kid(bytes(8)), log_key, lambda: 0, lambda _: None)
             task = asyncio.create_task(publisher.run())
