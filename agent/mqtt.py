@@ -1,7 +1,8 @@
 """One connection to the MQTT broker, from connect to loss.
 
 Decides how paho is used: MQTT 5, a new client for each attempt, a clean session (the spool sends again what has no
-receipt), acknowledgements by hand, and every callback carried into the event loop. Knows nothing of records.
+receipt), acknowledgements by hand. Once there is a connection its socket is the event loop's: paho's own thread would
+have to be woken for each message. Knows nothing of records.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from protocols.errors import ConfigurationError
 
 CONNECT_S: Final = 10.0
 _KEEP_ALIVE_S: Final = 20
+_LOOK_S: Final = 2.0
+_GOODBYE_TRIES: Final = 20
 _MAX_WAITING: Final = 1000
 
 
@@ -56,6 +59,7 @@ class BrokerLink:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         self._client = client
+        self._keeping: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> BrokerLink:
         settings = self._settings
@@ -67,7 +71,7 @@ class BrokerLink:
             )
             async with asyncio.timeout(CONNECT_S + 5):
                 await connect
-                self._client.loop_start()
+                self._serve()
                 await self._connected
         except ssl.SSLError as error:
             await self._stop()
@@ -118,6 +122,14 @@ class BrokerLink:
         """Ends the connection: whoever receives hears the words."""
         self._fail(words)
 
+    def _close(self) -> None:
+        """Without a goodbye, where there was no way to say it."""
+        sock = self._client.socket()
+        if sock is not None:
+            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
+            sock.close()
+
     def _acknowledge(self, mid: int) -> None:
         self._client.ack(mid, 1)
 
@@ -136,13 +148,42 @@ class BrokerLink:
         if settings.username is not None:
             self._client.username_pw_set(settings.username, _password(settings.password_file))
 
+    def _serve(self) -> None:
+        """From here on paho is called by the event loop alone (its "external event loop support")."""
+        sock = self._client.socket()
+        if sock is None:
+            return  # lost already, and said
+        self._client.on_socket_close = self._on_socket_close
+        self._client.on_socket_register_write = self._on_register_write
+        self._client.on_socket_unregister_write = self._on_unregister_write
+        self._loop.add_reader(sock, self._read)
+        self._keep_alive()
+
+    def _read(self) -> None:
+        self._client.loop_read()
+        # What TLS has decrypted already wakes nobody.
+        while isinstance(sock := self._client.socket(), ssl.SSLSocket) and sock.pending():
+            self._client.loop_read()
+
+    def _keep_alive(self) -> None:
+        if self._client.loop_misc() == paho.MQTT_ERR_SUCCESS:
+            self._keeping = self._loop.call_later(_LOOK_S, self._keep_alive)
+
     async def _stop(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
         self._client.disconnect()
-        await asyncio.to_thread(self._client.loop_stop)
+        try:
+            for _ in range(_GOODBYE_TRIES):
+                if self._client.loop_write() != paho.MQTT_ERR_SUCCESS or self._client.socket() is None:
+                    break
+                await asyncio.sleep(0.05)  # the peer does not take it
+        finally:
+            self._close()
         if not self._connected.cancel() and not self._connected.cancelled():
             self._connected.exception()  # seen, so that asyncio does not complain of it
 
-    # paho's thread calls these
+    # paho calls these; until there is a connection perhaps in another thread
 
     def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
@@ -161,6 +202,15 @@ class BrokerLink:
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
         self._call(self._receive, str(message.topic), bytes(message.payload), int(message.mid))
+
+    def _on_socket_close(self, _client: Any, _data: Any, sock: Any) -> None:
+        self._loop.remove_reader(sock)
+
+    def _on_register_write(self, _client: Any, _data: Any, sock: Any) -> None:
+        self._loop.add_writer(sock, self._client.loop_write)
+
+    def _on_unregister_write(self, _client: Any, _data: Any, sock: Any) -> None:
+        self._loop.remove_writer(sock)
 
     def _call(self, what: Callable[..., None], *args: Any) -> None:
         if not self._loop.is_closed():

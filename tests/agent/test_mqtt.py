@@ -1,0 +1,73 @@
+"""The link to the broker: the event loop carries it alone, and whatever is given to it goes out, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.mqtt import BrokerLink, BrokerLost
+from tests.agent import factory
+from tests.simulators.broker import running_broker
+
+TOPIC = "linetally/v1/GW-01/receipt"
+
+
+def link(folder: Path, port: int) -> BrokerLink:
+    return BrokerLink(factory.configuration(folder, broker_port=port).broker, "GW-01", TOPIC)
+
+
+def test_more_than_the_socket_takes_at_once_arrives_in_order(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        with running_broker(tmp_path, port):
+            threads = threading.active_count()
+            async with link(tmp_path, port) as broker:
+                before = [thread.name for thread in threading.enumerate()]
+                assert not [name for name in before if "paho" in name]
+                done = [broker.publish(TOPIC, at.to_bytes(4, "big") * 10_000, 1) for at in range(100)]
+                found: list[int] = []
+                async with asyncio.timeout(20):
+                    while len(found) < 100:
+                        for _, payload, acknowledge in await broker.receive(1.0):
+                            found.append(int.from_bytes(payload[:4], "big"))
+                            assert len(payload) == 40_000
+                            acknowledge()
+                assert found == list(range(100))
+                async with asyncio.timeout(5):
+                    while not all(each() for each in done):
+                        await broker.receive(0.1)
+            assert threading.active_count() <= threads + 1  # the name was looked up in one
+
+    asyncio.run(scenario())
+
+
+def test_what_is_said_last_goes_out_before_the_end(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        with running_broker(tmp_path, port):
+            async with BrokerLink(factory.configuration(tmp_path, broker_port=port).broker, "GW-02", TOPIC) as listener:
+                async with link(tmp_path, port) as broker:
+                    broker.publish(TOPIC, b"goodbye", 1)
+                async with asyncio.timeout(5):
+                    found = [payload for _, payload, _ in await listener.receive(5)]
+                assert found == [b"goodbye"]
+
+    asyncio.run(scenario())
+
+
+def test_a_broker_that_goes_away_ends_the_link(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        with running_broker(tmp_path, port) as broker:
+            async with link(tmp_path, port) as made:
+                await asyncio.to_thread(broker.stop)
+                with pytest.raises(BrokerLost, match="ended"):
+                    async with asyncio.timeout(10):
+                        while True:
+                            await made.receive(0.2)
+
+    asyncio.run(scenario())
