@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent import amend_mqtt
 from agent.amend_mqtt import BURST, EACH_S, MOST_BYTES, OperatorInput
@@ -29,10 +25,10 @@ from protocols.evidence.record import SignedRecord
 from protocols.measurement.account import Category
 from protocols.measurement.revisions import Amendment, AmendmentKind, ReasonChange
 from protocols.measurement.timeline import Stop
-from protocols.wire.topics import operator_answer_topic, operator_topic
 from tests.agent import factory
 from tests.agent.test_publisher import KEY, KID, until
 from tests.simulators.broker import running_broker
+from tests.simulators.operator_panel import Panel
 from tests.simulators.receipt_hub import ReceiptHub
 
 MINUTE = 60_000
@@ -213,34 +209,6 @@ def test_not_more_wait_than_can_be_signed(gateway: Gateway, monkeypatch: pytest.
     assert "send it again later" in gateway.say(REASON)["words"]
     gateway.sign()
     assert gateway.say(REASON)["state"] == "waiting"
-
-
-class Panel:
-    """An operator's panel: says things at QoS 1, and keeps the answers."""
-
-    def __init__(self, port: int) -> None:
-        self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._ready = threading.Event()
-        self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id="panel", protocol=paho.MQTTv5)
-        self.client.on_connect = lambda client, *_: client.subscribe(operator_answer_topic("GW-01"), 1)
-        self.client.on_subscribe = lambda *_: self._ready.set()
-        self.client.on_message = lambda _c, _d, message: self.answers.put(json.loads(message.payload))
-        self.client.connect("127.0.0.1", port)
-
-    def __enter__(self) -> Panel:
-        self.client.loop_start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
-
-    def say(self, message: dict[str, Any]) -> None:
-        self.client.publish(operator_topic("GW-01"), json.dumps(message), 1)
-
-    async def heard(self) -> dict[str, Any]:
-        return await asyncio.to_thread(self.answers.get, True, 10)
 
 
 def test_over_a_real_broker(tmp_path: Path, free_port: Callable[[], int]) -> None:

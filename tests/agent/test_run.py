@@ -20,7 +20,9 @@ from agent.spool import Spool
 from protocols.evidence.bodies import Configurations, Gap, Measurement
 from protocols.evidence.record import NO_PREVIOUS, SignedRecord
 from protocols.measurement.account import Window
+from protocols.measurement.revisions import Amendment
 from tests.simulators.broker import running_broker
+from tests.simulators.operator_panel import Panel
 from tests.simulators.receipt_hub import ReceiptHub
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
@@ -86,6 +88,11 @@ def prepare(folder: Path, example: str, broker_port: int, log_key: str, *changes
     return path
 
 
+def made(hub: ReceiptHub, line: str) -> Iterator[Window]:
+    """The signed windows with good pieces."""
+    return (window for window in windows_of(hub.payloads()).get(line, []) if window.account.good_count > 0)
+
+
 def least_known_ms(windows: Mapping[str, Sequence[Window]]) -> int:
     """Of the two lines, the shorter observed time."""
     known = [sum(w.account.length_ms - w.account.unknown_ms for w in found) for found in windows.values()]
@@ -94,7 +101,10 @@ def least_known_ms(windows: Mapping[str, Sequence[Window]]) -> int:
 
 @pytest.mark.alone
 def test_a_plant_is_measured_through_a_kill(tmp_path: Path, free_port: Callable[[], int]) -> None:
-    """A plant at 120 times real time; the agent is killed with -9 and started again; nothing is lost or doubled."""
+    """A plant at 120 times real time; the agent is killed with -9 and started again; nothing is lost or doubled.
+
+    In between an operator's panel says by MQTT what was found late.
+    """
     broker_port, opcua_port, modbus_port = free_port(), free_port(), free_port()
     clock = tmp_path / "clock.json"
     log = tmp_path / "log"
@@ -103,7 +113,7 @@ def test_a_plant_is_measured_through_a_kill(tmp_path: Path, free_port: Callable[
     with running_broker(tmp_path, broker_port), ReceiptHub(broker_port) as hub:
         path = prepare(
             tmp_path, "agent.toml", broker_port, hub.log_key,
-            ("[statement]", f'[clock]\nsimulation = "{clock}"\n[statement]'),
+            ("[statement]", f'[operator]\nmqtt = true\n[clock]\nsimulation = "{clock}"\n[statement]'),
             ("interval_s = 900", "interval_s = 120"), ("127.0.0.1:4840", f"127.0.0.1:{opcua_port}"),
             ("port = 5020", f"port = {modbus_port}"), ("poll_interval_ms = 1000", "poll_interval_ms = 100"),
             ("publishing_interval_ms = 500", "publishing_interval_ms = 100"),
@@ -118,8 +128,16 @@ def test_a_plant_is_measured_through_a_kill(tmp_path: Path, free_port: Callable[
                 until(lambda: len(hub.records) >= 6, 40, log)
                 until(lambda: bool(hub.live), 10, log)
             before = len(hub.records)
-            with command(*run, log=log) as agent:
+            with command(*run, log=log) as agent, Panel(broker_port) as panel:
                 until(lambda: len(hub.records) >= before + 6, 40, log)
+                until(lambda: any(made(hub, "filling")), 40, log)
+                lot = next(made(hub, "filling"))
+                panel.say({
+                    "id": "lab:1", "line": "filling", "kind": "reject", "count": 1,
+                    "from": str(lot.start_ms), "to": str(lot.end_ms), "who": "QC lab", "why": "sample 4711",
+                })  # fmt: skip
+                assert panel.answers.get(timeout=20)["state"] == "waiting"
+                until(lambda: any(isinstance(each.record.body, Amendment) for each in hub.payloads()), 20, log)
                 until(lambda: least_known_ms(windows_of(hub.payloads())) > 4 * 60_000, 60, log)
                 agent.send_signal(signal.SIGTERM)
                 assert agent.wait(10) == 0, log.read_text("utf-8")
@@ -130,6 +148,7 @@ def test_a_plant_is_measured_through_a_kill(tmp_path: Path, free_port: Callable[
     assert set(windows) == {"filling", "packing"}
     for line, found in windows.items():
         assert sum(w.account.total_count for w in found) > 50, line
+    assert [s.record.body.who for s in records if isinstance(s.record.body, Amendment)] == ["QC lab"]
     gaps = [signed.record.body for signed in records if isinstance(signed.record.body, Gap)]
     assert {gap.line_id for gap in gaps} <= {"filling", "packing"}
     status = subprocess.run([sys.executable, "-m", "agent", "status", "--config", path], cwd=ROOT, capture_output=True)
