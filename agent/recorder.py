@@ -118,9 +118,13 @@ class Recorder:
             line.line_id: self._start_line(line, starts_ms.get(line.line_id, now), line.line_id in starts_ms)
             for line in lines
         }
-        for line in started.values():
-            if line.gap is not None:
-                self._chain(line.gap, line.gap.from_ms, line.gap.to_ms)
+        gaps = [line.gap for line in started.values() if line.gap is not None]
+        for first in range(0, len(gaps), _RECORDS_A_COMMIT):  # a slow card takes as long for one record as for many
+            sealer, records = self._sealer, list[SpooledRecord]()
+            for gap in gaps[first : first + _RECORDS_A_COMMIT]:
+                sealer, made = sealer.seal(gap, gap.from_ms, gap.to_ms)
+                records += made
+            self._append(sealer, records, [])
         return started
 
     def _start_line(self, line: LineSettings, now_ms: int, replayed: bool) -> Started:
