@@ -8,7 +8,7 @@ or a change that needs a new start, leaves all as it was, and the log names what
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.clock import Clock
@@ -72,6 +72,9 @@ def difference(old: AgentConfiguration, new: AgentConfiguration) -> Difference:
     others = {
         "another broker": old.broker != new.broker,
         "operator.mqtt changed": old.operator.mqtt != new.operator.mqtt,
+        "[operator] of the page changed, which waits for: systemctl restart linetally-operator": (
+            replace(old.operator, mqtt=False) != replace(new.operator, mqtt=False)
+        ),
         "statement.window_s changed": old.window_ms != new.window_ms,
         "statement.interval_s changed": old.interval_ms != new.interval_ms,
         "[raw] changed": old.raw != new.raw,

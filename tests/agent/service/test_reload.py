@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,8 @@ def test_each_key_of_the_file_is_either_taken_up_or_named(tmp_path: Path) -> Non
         "broker": ("port", "7"),
     }  # fmt: skip
     old = load(tmp_path / "agent.toml")
+    pages = replace(old, operator=replace(old.operator, port=8481))
+    assert "restart linetally-operator" in difference(old, pages).words
     for table, (key, value) in tables.items():
         text = base.replace('id = "GW-01"\n', "") if table == "gateway" else base.replace("port = 1\n", "")
         text = text if table in ("gateway", "broker") else base
