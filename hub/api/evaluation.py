@@ -7,7 +7,7 @@ are `protocols.measurement.outcome`'s. A result is kept until a new window falls
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final
@@ -18,13 +18,13 @@ from sqlalchemy import func, select
 from hub import database as db
 from hub.api import catalogue, models
 from hub.api.figures import Share, Undefined, figures, rate, share
+from hub.projections.columns import LineColumns
 from hub.projections.index import IndexedPlan
 from hub.services import Services
 from protocols.errors import Malformed
 from protocols.measurement import ratios
-from protocols.measurement.account import Window
-from protocols.measurement.outcome import Finding, Outcome, outcome
-from protocols.measurement.periods import WEEK_MS, PeriodSums, period_sums
+from protocols.measurement.outcome import Finding, Outcome, outcome_of
+from protocols.measurement.periods import WEEK_MS, PeriodSums, period_sums_of
 from protocols.measurement.plan import Period, Plan
 
 KEPT: Final = 64
@@ -98,11 +98,9 @@ def evaluate(
             verdict=None, weeks=[], definition_hashes=[], configuration_hashes=[],
         )  # fmt: skip
     registered, rules = plan
-    windows: dict[str, list[Window]] = {line_id: [] for line_id in rules.line_ids}
-    for found in services.index.iter_windows(list(rules.line_ids), rules.baseline.from_ms, rules.reporting.to_ms):
-        windows[found.line_id].append(found.window)
-    baseline = period_sums(rules, rules.baseline, windows)
-    reporting = period_sums(rules, rules.reporting, windows)
+    lines = services.index.columns(rules.line_ids, rules.baseline.from_ms, rules.reporting.to_ms)
+    baseline = _sums(rules, rules.baseline, lines)
+    reporting = _sums(rules, rules.reporting, lines)
     missing += [name for name, sums in (("baseline", baseline), ("reporting", reporting)) if not sums.account.length_ms]
     return models.ProjectOutcome(
         project_id=project.id,
@@ -114,13 +112,17 @@ def evaluate(
         installed_ms=rules.baseline.to_ms,
         baseline=_side(rules, baseline),
         reporting=_side(rules, reporting),
-        verdict=None if missing else _verdict(rules, outcome(rules, windows)),
-        weeks=_weeks(rules, baseline, reporting, windows),
+        verdict=None if missing else _verdict(rules, outcome_of(rules, baseline, reporting)),
+        weeks=_weeks(rules, baseline, reporting, lines),
         definition_hashes=[rules.definition.hash.hex()],
         configuration_hashes=catalogue.configurations_used(
             services, list(rules.line_ids), rules.baseline.from_ms, rules.reporting.to_ms
         ),
     )
+
+
+def _sums(rules: Plan, period: Period, lines: Mapping[str, LineColumns]) -> PeriodSums:
+    return period_sums_of(rules, period, [lines[line_id].tally(period) for line_id in rules.line_ids])
 
 
 def _side(rules: Plan, sums: PeriodSums) -> models.Side:
@@ -153,13 +155,13 @@ def _verdict(rules: Plan, result: Outcome) -> models.Verdict:
 
 
 def _weeks(
-    rules: Plan, baseline: PeriodSums, reporting: PeriodSums, windows: Mapping[str, Sequence[Window]]
+    rules: Plan, baseline: PeriodSums, reporting: PeriodSums, lines: Mapping[str, LineColumns]
 ) -> list[models.Week]:
     base = _theta(baseline.frozen.standard_good_ns, baseline.frozen.known_ms)
     sides: list[tuple[str, PeriodSums]] = [("baseline", baseline)]
     between = Period(baseline.period.to_ms, reporting.period.from_ms)
     if between.length_ms:
-        sides.append(("commissioning", period_sums(rules, between, windows)))
+        sides.append(("commissioning", _sums(rules, between, lines)))
     sides.append(("reporting", reporting))
     zone = ZoneInfo(rules.timezone)
     out = []

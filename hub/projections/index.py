@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Row, Select, desc, func, select
 
 from hub import database as db
+from hub.projections import columns
+from hub.projections.columns import LineColumns
 from protocols.evidence.cose import Kid
 from protocols.evidence.policy import Revoked
 from protocols.measurement.account import ACCOUNT_FIELDS, CalendarKind, TimeAccount, Window
@@ -188,6 +190,15 @@ class Index:
             for row in connection.execution_options(yield_per=2_000).execute(query):
                 yield _window(row)
 
+    def columns(
+        self, line_ids: Sequence[str], from_ms: int | None = None, to_ms: int | None = None
+    ) -> dict[str, LineColumns]:
+        """The same windows as `windows` gives, of each line as columns: for sums."""
+        t = db.window.c
+        span = _span(t.start_ms, t.end_ms, from_ms, to_ms)
+        with self._engine.connect() as connection:
+            return {line_id: columns.read(connection, line_id, *span) for line_id in line_ids}
+
     def windows_of_leaves(self, from_index: int, to_index: int) -> list[IndexedWindow]:
         """Windows that the leaves [from_index, to_index) changed last, in log order: what a follower still needs."""
         t = db.window.c
@@ -270,7 +281,7 @@ class Index:
             query = query.where(t.kid == kid)
         if to_index is not None:
             query = query.where(t.leaf_index < to_index)
-        return [IndexedRecord(**row._mapping) for row in reversed(self._all(query))]
+        return [IndexedRecord(*row) for row in reversed(self._all(query))]
 
     def record_by_hash(self, record_hash: bytes) -> IndexedRecord | None:
         rows = self._all(select(db.record).where(db.record.c.hash == record_hash))

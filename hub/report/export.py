@@ -5,23 +5,27 @@ Decides the sheets. Every text is written as text: a product called `=cmd()` mus
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
 from io import BytesIO
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import xlsxwriter
 
+from hub.projections.columns import LineColumns, summable
 from hub.report import wording
 from hub.report.context import ReportContext
 from hub.report.late import TITLES, rows
 from hub.report.view import NAMES
 from protocols.measurement import ratios
-from protocols.measurement.account import ACCOUNT_FIELDS, TimeAccount, Window, total
+from protocols.measurement.account import ACCOUNT_FIELDS, TimeAccount
+from protocols.measurement.plan import Plan
+from protocols.measurement.tally_columns import I64
 
+HOUR_MS: Final = 3_600_000
 _OPTIONS: Final = {
     "in_memory": True,
     "strings_to_formulas": False,
@@ -30,14 +34,14 @@ _OPTIONS: Final = {
 }
 
 
-def workbook(context: ReportContext, windows: Mapping[str, Sequence[Window]]) -> bytes:
-    """The XLSX file. The same content gives the same bytes."""
+def workbook(context: ReportContext, lines: Mapping[str, LineColumns]) -> bytes:
+    """The XLSX file. The same content gives the same bytes. `lines`: the windows that the outcome is made from."""
     memory = BytesIO()
     book = xlsxwriter.Workbook(memory, _OPTIONS)
     book.set_properties({"created": datetime.fromtimestamp(context.made_ms // 1000, UTC).replace(tzinfo=None)})
     bold = book.add_format({"bold": True, "bottom": 1})
     _figures(book.add_worksheet("Figures"), bold, book.add_format({"num_format": "0.00%"}), context)
-    _days(book.add_worksheet("Days"), bold, context, windows)
+    _days(book.add_worksheet("Days"), bold, context, lines)
     _late(book.add_worksheet("Amendments"), bold, context)
     book.close()
     return memory.getvalue()
@@ -88,21 +92,18 @@ def _figures(sheet: Any, bold: Any, percent: Any, context: ReportContext) -> Non
     sheet.set_column(1, 5, 14)
 
 
-def _days(sheet: Any, bold: Any, context: ReportContext, windows: Mapping[str, Sequence[Window]]) -> None:
+def _days(sheet: Any, bold: Any, context: ReportContext, lines: Mapping[str, LineColumns]) -> None:
     """A row for each line, local day and product; a window belongs to the day on which it starts."""
     plan = context.outcome.plan
-    zone = ZoneInfo(plan.timezone)
-    groups: dict[tuple[str, str, str, str], list[TimeAccount]] = defaultdict(list)
-    for line_id, line in windows.items():
-        for window in line:
-            for name, period in (("baseline", plan.baseline), ("reporting", plan.reporting)):
-                if window.start_ms in period:
-                    groups[(line_id, wording.day(window.start_ms, zone), name, window.product)].append(window.account)
+    groups = [
+        (key, account)
+        for line in lines.values()
+        for key, account in day_sums(line, plan, ZoneInfo(plan.timezone)).items()
+    ]
     titles = ("line", "day", "period", "product", *ACCOUNT_FIELDS, "oee", "availability", "effectiveness", "quality")
     for column, title in enumerate(titles):
         sheet.write_string(0, column, title, bold)
-    for row, (key, accounts) in enumerate(sorted(groups.items(), key=lambda item: item[0]), 1):
-        account = total(accounts)
+    for row, (key, account) in enumerate(sorted(groups, key=lambda item: item[0]), 1):
         for column, text in enumerate(key):
             sheet.write_string(row, column, text)
         for column, value in enumerate(account.as_ints(), len(key)):
@@ -111,6 +112,35 @@ def _days(sheet: Any, bold: Any, context: ReportContext, windows: Mapping[str, S
         for column, ratio in enumerate(figures, len(key) + len(ACCOUNT_FIELDS)):
             _number(sheet, row, column, ratio(account, plan.definition), None)
     sheet.freeze_panes(1, 4)
+
+
+def day_sums(line: LineColumns, plan: Plan, zone: ZoneInfo) -> dict[tuple[str, str, str, str], TimeAccount]:
+    """The sums of a line by (line, local day, period, product)."""
+    out: dict[tuple[str, str, str, str], TimeAccount] = {}
+    for name, period in (("baseline", plan.baseline), ("reporting", plan.reporting)):
+        part = line.where((period.from_ms <= line.start_ms) & (line.start_ms < period.to_ms))
+        if not len(part):
+            continue
+        days, number = _local_days(part.start_ms, zone)
+        order = np.lexsort((part.product, number))
+        day, product = number[order], part.product[order]
+        runs = np.concatenate(([0], np.flatnonzero((day[1:] != day[:-1]) | (product[1:] != product[:-1])) + 1))
+        sums = np.add.reduceat(summable(part.ints)[:, order], runs, axis=1).T.tolist()
+        for first, ints in zip(runs.tolist(), sums, strict=True):
+            key = line.line_id, days[day[first]], name, line.values[product[first]]
+            out[key] = TimeAccount.from_ints(ints)
+    return out
+
+
+def _local_days(start_ms: I64, zone: ZoneInfo) -> tuple[list[str], I64]:
+    """(days, of each time the number of its day). Most hours lie in one day; only the others' times are looked at."""
+    days: dict[str, int] = {}
+    hours, of_hour = np.unique(start_ms // HOUR_MS, return_inverse=True)
+    ends = [(wording.day(hour * HOUR_MS, zone), wording.day((hour + 1) * HOUR_MS - 1, zone)) for hour in hours.tolist()]
+    number = np.array([days.setdefault(first, len(days)) for first, _ in ends], np.int64)[of_hour]
+    for place in np.flatnonzero(np.array([first != last for first, last in ends])[of_hour]).tolist():
+        number[place] = days.setdefault(wording.day(int(start_ms[place]), zone), len(days))
+    return list(days), number
 
 
 def _late(sheet: Any, bold: Any, context: ReportContext) -> None:

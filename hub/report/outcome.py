@@ -14,9 +14,12 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+import numpy as np
+
 from hub.audit.store import RawStore
 from hub.config import HubConfig
 from hub.dated import for_bundle
+from hub.projections.columns import LineColumns
 from hub.projections.index import IndexedPlan, IndexedRecord
 from hub.registry import Project
 from hub.report.amended import as_amended
@@ -32,9 +35,9 @@ from protocols.evidence.cose import Kid
 from protocols.evidence.proof import TlogProof
 from protocols.evidence.proof_plan import sequences_to_prove
 from protocols.evidence.record import RecordType, SignedRecord
-from protocols.measurement.account import Window
 from protocols.measurement.definition import Definition
-from protocols.measurement.outcome import Outcome, outcome
+from protocols.measurement.outcome import Outcome, outcome_of
+from protocols.measurement.periods import period_sums_of
 from protocols.measurement.plan import Plan
 from protocols.measurement.revisions import Included
 
@@ -61,7 +64,7 @@ def write_bundle(
     progress("reading the index", 0, STEPS)
     selection = select(sources, project_id)
     progress("computing the figures", 1, STEPS)
-    result = outcome(selection.plan, selection.windows, selection.amendments)
+    result = _outcome(selection)
     progress("collecting the evidence", 2, STEPS)
     chains = {
         kid: Entries(sources.log, [record.leaf_index for record in records])
@@ -80,7 +83,7 @@ def write_bundle(
     progress("laying out the report", 3, STEPS)
     context = _context(sources, selection, result, bundle.evidence_hash(hashes), len(proofs))
     pdf = render(context)
-    views = {"report.pdf": pdf, "report.xlsx": workbook(context, selection.windows)}
+    views = {"report.pdf": pdf, "report.xlsx": workbook(context, selection.lines)}
     progress("writing the bundle", 4, STEPS)
     held = _raw(raw, selection.plan)
     parts = bundle.BundleParts(chains, root_records, proofs, selection.checkpoint_note, report, views, held, dated)
@@ -115,7 +118,7 @@ class Selection:
     checkpoint_note: bytes
     root: Sequence[IndexedRecord]
     chains: Mapping[Kid, Sequence[IndexedRecord]]
-    windows: Mapping[str, list[Window]]  # as they stand at the checkpoint
+    lines: Mapping[str, LineColumns]  # the windows of both periods as they stand at the checkpoint
     amendments: Sequence[Included]
     configurations: Sequence[tuple[str, bytes]]  # (line id, hash) under which the windows were measured
     first_reporting_index: int | None
@@ -136,14 +139,16 @@ def select(sources: Sources, project_id: str) -> Selection:
     root = _chain(sources, Kid(SignedRecord(sources.log.entry(registered.leaf_index)).kid), size)
     authority = _authority(sources, root)
     span = (plan.baseline.from_ms, plan.reporting.to_ms)
-    found = [each for each in sources.index.iter_windows(plan.line_ids, *span) if each.leaf_index < size]
-    chains = _chains(sources, {each.leaf_index for each in found}, size)
+    found = sources.index.columns(plan.line_ids, *span)
+    found = {line_id: each.where(each.leaf_index < size) for line_id, each in found.items()}
+    chains = _chains(sources, {leaf for each in found.values() for leaf in np.unique(each.leaf_index).tolist()}, size)
     chains = {kid: _trusted(records, kid, authority) for kid, records in sorted(chains.items())}
     chains = {kid: records for kid, records in chains.items() if records}
     trusted = {record.leaf_index: record for records in chains.values() for record in records}
-    found = [each for each in found if each.leaf_index in trusted]
+    leaves = np.array(sorted(trusted), np.int64)
+    found = {line_id: each.where(np.isin(each.leaf_index, leaves)) for line_id, each in found.items()}
     revisions = as_amended(sources, plan, found, trusted, chains)
-    configurations = dict.fromkeys((each.line_id, each.configuration_hash) for each in found)
+    configurations = [(line_id, each) for line_id in sorted(found) for each in found[line_id].configurations]
     reporting = [
         record.leaf_index
         for records in chains.values()
@@ -152,10 +157,20 @@ def select(sources: Sources, project_id: str) -> Selection:
     ]
     return Selection(
         project, plan, registered.leaf_index, head, checkpoint_note, root, chains,
-        {line_id: line.windows for line_id, line in revisions.items()},
+        {line_id: line.columns for line_id, line in revisions.items()},
         sorted((each for line in revisions.values() for each in line.included), key=lambda each: each.source),
-        list(configurations), min(reporting, default=None),
+        configurations, min(reporting, default=None),
     )  # fmt: skip
+
+
+def _outcome(selection: Selection) -> Outcome:
+    """What `measurement.outcome.outcome` gives for the windows of the selection. Raises Malformed when two overlap."""
+    plan, lines = selection.plan, selection.lines
+    baseline, reporting = (
+        period_sums_of(plan, period, [lines[line_id].tally(period) for line_id in plan.line_ids])
+        for period in (plan.baseline, plan.reporting)
+    )
+    return outcome_of(plan, baseline, reporting, selection.amendments)
 
 
 def binding_plan(sources: Sources, project_id: str) -> tuple[IndexedPlan, Plan]:

@@ -18,16 +18,14 @@ from protocols.evidence.fields import MAX_TIME_MS, as_id, as_text
 from protocols.evidence.late import Places
 from protocols.evidence.lockstep import I64, Flags, Unusual, Walk, demand
 from protocols.evidence.statement import HASH_LENGTH, KINDS, MAY_BE_NEGATIVE, ROW_HEAD, ROW_INTS
-from protocols.measurement.account import ACCOUNT_FIELDS, CATEGORIES, Category
+from protocols.measurement.account import ACCOUNT_FIELDS, CATEGORIES
 from protocols.measurement.plan import Plan
-from protocols.measurement.tally import WEEK_MS, CellKey, Tally, estimated_share
+from protocols.measurement.tally_columns import add_columns
 
 _START, _LENGTH, _KIND, _PRODUCT, _ORDER, _SHIFT = range(ROW_HEAD)
-_TOTAL, _GOOD, _REJECT, _PLANNED, _ESTIMATED = (
-    ROW_HEAD + ACCOUNT_FIELDS.index(f"{name}")
-    for name in ("total_count", "good_count", "reject_count", "planned_ms", "estimated_count")
+_TOTAL, _GOOD, _REJECT, _PLANNED = (
+    ROW_HEAD + ACCOUNT_FIELDS.index(f"{name}") for name in ("total_count", "good_count", "reject_count", "planned_ms")
 )
-_UNKNOWN: Final = ROW_HEAD + Category.UNKNOWN
 _NEVER_NEGATIVE: Final = [i for i in range(ROW_INTS) if i not in MAY_BE_NEGATIVE]
 _TEXTS_KEPT: Final = 1 << 16
 _SPACE: Final = 1 << 20
@@ -128,35 +126,11 @@ class Rows:
                 continue
             part = slice(first, end)
             start_ms, end_ms, owner = self.start_ms[part], self.end_ms[part], self.owner[part]
-            self._add(tally, part, texts)
-            for from_ms, to_ms, _ in _spans(start_ms, end_ms, start_ms[1:] != end_ms[:-1]):
-                tally.add_stretch(from_ms, to_ms)
+            product, shift, ints = self.product[part], self.shift[part], self.columns[ROW_HEAD:, part]
+            add_columns(tally, start_ms, end_ms, product, shift, texts.text, ints)
             from_, to, rows = _span_columns(start_ms, end_ms, owner[1:] != owner[:-1])
             time.revisions.stated(from_.tolist(), to.tolist(), sequences[self.record[owner[rows]]].tolist(), places)
         time.end_ms = int(self.end_ms[-1])
-
-    def _add(self, tally: Tally, part: slice, texts: Texts) -> None:
-        start_ms, product, shift = self.start_ms[part], self.product[part], self.shift[part]
-        columns = self.columns[:, part]
-        week = (start_ms - tally.period.from_ms) // WEEK_MS
-        changes = (product[1:] != product[:-1]) | (shift[1:] != shift[:-1]) | (week[1:] != week[:-1])
-        runs = np.concatenate(([0], np.flatnonzero(changes) + 1))
-        sums = np.add.reduceat(columns[ROW_HEAD:], runs, axis=1).T.tolist()
-        cells = []
-        for i, ints in zip(runs.tolist(), sums, strict=True):
-            of_shift, at_ms = texts.text(shift[i]), int(start_ms[i])
-            tally.add_unit(at_ms, of_shift)
-            key = CellKey(texts.text(product[i]), of_shift, tally.unit, int(week[i]))
-            cells.append(tally.add_sums(key, ints, at_ms))
-        some = np.flatnonzero(columns[_ESTIMATED])
-        of_run = np.searchsorted(runs, some, side="right") - 1
-        counts = columns[[_GOOD, _TOTAL, _ESTIMATED]][:, some].T.tolist()
-        for run, (good, total, estimated) in zip(of_run.tolist(), counts, strict=True):
-            cells[run].estimated_good += estimated_share(good, total, estimated)
-        unseen = np.flatnonzero(columns[_UNKNOWN])
-        found = (start_ms[unseen], self.end_ms[part][unseen], columns[_UNKNOWN][unseen])
-        for from_ms, to_ms, unknown_ms in zip(*(each.tolist() for each in found), strict=True):
-            tally.add_unseen(from_ms, to_ms, unknown_ms)
 
 
 def read_lines(walk: Walk, start_ms: I64, end_ms: I64, texts: Texts) -> list[Rows]:
@@ -275,11 +249,6 @@ def _line_id(raw: bytes) -> str:
 
 def _last_of_runs(owner: I64) -> I64:
     return np.append(np.flatnonzero(owner[1:] != owner[:-1]), len(owner) - 1)
-
-
-def _spans(start_ms: I64, end_ms: I64, breaks: Flags) -> Iterator[list[int]]:
-    """(from, to, first row) of the stretches between breaks."""
-    yield from np.stack(_span_columns(start_ms, end_ms, breaks), axis=1).tolist()
 
 
 def _span_columns(start_ms: I64, end_ms: I64, breaks: Flags) -> tuple[I64, I64, I64]:

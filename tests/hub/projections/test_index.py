@@ -96,6 +96,8 @@ def test_index_answers_as_the_log_says_and_rebuilds_to_the_same(hub: HubInFolder
     for line_id in LINES:
         windows = _naive(hub, line_id)
         assert [row.window for row in index.windows([line_id])] == windows
+        columns = index.columns([line_id])[line_id]
+        assert [columns.window(place) for place in range(len(columns))] == windows
         assert index.span(line_id) == (windows[0].start_ms, windows[-1].end_ms)
         (whole,) = index.totals([line_id], None, None)
         expected = windows[0].account

@@ -7,7 +7,9 @@ from zipfile import ZipFile
 
 import pytest
 
+from hub.projections.columns import LineColumns
 from hub.report.export import workbook
+from protocols.measurement.account import Window
 from tests.hub.report.report_kit import context, hostile
 
 
@@ -16,10 +18,15 @@ def sheets(data: bytes) -> str:
         return "".join(archive.read(name).decode() for name in archive.namelist() if name.endswith(".xml"))
 
 
+def columns(windows: dict[str, list[Window]]) -> dict[str, LineColumns]:
+    return {line_id: LineColumns.of(line_id, line) for line_id, line in windows.items()}
+
+
 def test_the_workbook_holds_figures_and_days() -> None:
     made, windows = context()
-    data = workbook(made, windows)
-    assert data == workbook(made, windows)
+    lines = columns(windows)
+    data = workbook(made, lines)
+    assert data == workbook(made, lines)
     text = sheets(data)
     assert made.evidence.sha256.hex() in text
     primary = made.outcome.primary
@@ -31,7 +38,7 @@ def test_the_workbook_holds_figures_and_days() -> None:
 @pytest.mark.parametrize("text", ["=cmd|'/C calc'!A0", "+1+1", "-1", "@SUM(1)", "http://example.org", "{=1}", "=1\n"])
 def test_hostile_texts_are_never_formulas_nor_links(text: str) -> None:
     made, windows = hostile(text)
-    found = sheets(workbook(made, windows))
+    found = sheets(workbook(made, columns(windows)))
     assert "<f>" not in found
     assert "<f " not in found
     assert "hyperlink" not in found
