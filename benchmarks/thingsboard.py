@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.agent_rig import Rig, look, rig
-from benchmarks.agent_servers import LINES, TAGS
+from benchmarks.agent_servers import FEWEST
 from benchmarks.measures import Figure, LeftOut, Sizes
 from benchmarks.thingsboard_rig import Platform, environment, gateway
 
 _MEASURED_S: Final = 60.0
 _PATIENCE_S: Final = 180.0
-_VALUES: Final = 2 * LINES * TAGS
+_VALUES: Final = 2 * FEWEST.lines * FEWEST.tags
 _LEAST_SHARE: Final = 0.9
 """Of the values of each second; less would be another task."""
 
@@ -28,7 +28,7 @@ def thingsboard(sizes: Sizes) -> list[Figure]:
     if sizes.rounds <= 2:
         raise LeftOut("the short form installs nothing from a package index")
     python = environment()
-    with rig() as around:
+    with rig(FEWEST) as around:
         figures = [*_theirs(around, python, subscribe=True), *_theirs(around, python, subscribe=False)]
         figures += _ours(around)
     of = {figure.name: figure.value for figure in figures}
@@ -41,7 +41,7 @@ def _theirs(around: Rig, python: Path, *, subscribe: bool) -> list[Figure]:
     platform = Platform(around.ports[0])
     try:
         began_s = time.monotonic()
-        with gateway(python, around.folder, around.ports, subscribe=subscribe) as process:
+        with gateway(python, around.folder, around.ports, around.shape, subscribe=subscribe) as process:
             _until(lambda: len(platform.names) == _VALUES, lambda: process.poll() is None, name)
             platform.begin()
             figures, seconds = _measured(name, process.pid, platform.first_s - began_s)

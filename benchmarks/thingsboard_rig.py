@@ -23,7 +23,7 @@ from typing import Any, Final
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from benchmarks.agent_servers import LINES, TAGS
+from benchmarks.agent_servers import Shape
 from benchmarks.measures import LeftOut
 
 PACKAGES: Final = (
@@ -108,14 +108,14 @@ class Platform:
 
 @contextmanager
 def gateway(
-    python: Path, folder: Path, ports: tuple[int, int, int], *, subscribe: bool
+    python: Path, folder: Path, ports: tuple[int, int, int], shape: Shape, *, subscribe: bool
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The gateway, reading both PLCs; it ends with the context. `ports`: of broker, Modbus and OPC UA."""
     settings = folder / f"thingsboard-{subscribe}"
     (settings / "logs").mkdir(parents=True)
     (own,) = python.parents[1].glob("lib/python*/site-packages/thingsboard_gateway/config/logs.json")
     shutil.copy(own, settings)
-    for name, content in configuration(*ports, subscribe=subscribe).items():
+    for name, content in configuration(*ports, shape, subscribe=subscribe).items():
         (settings / name).write_text(json.dumps(content))
     with (settings / "out").open("wb") as out:
         process = subprocess.Popen(
@@ -129,23 +129,22 @@ def gateway(
             process.wait()
 
 
-def configuration(port: int, modbus_port: int, opcua_port: int, *, subscribe: bool) -> dict[str, Any]:
-    """Its files: one Modbus slave and one OPC UA device, each of `LINES` times `TAGS` values a second."""
+def configuration(port: int, modbus_port: int, opcua_port: int, shape: Shape, *, subscribe: bool) -> dict[str, Any]:
+    """Its files: one Modbus slave and one OPC UA device, each with all that its PLC holds, once a second."""
+    places = [(line, tag) for line in range(shape.lines) for tag in range(shape.tags)]
     registers = [
-        {"tag": f"L{line}T{tag}", "type": "16uint", "functionCode": 3, "objectsCount": 1, "address": line * 100 + tag}
-        for line in range(LINES)
-        for tag in range(TAGS)
-    ]
+        {
+            "tag": f"L{line}T{tag}", "type": "16uint", "functionCode": 3, "objectsCount": 1,
+            "address": line * shape.tags + tag,
+        }
+        for line, tag in places
+    ]  # fmt: skip
     slave = {
         "host": "127.0.0.1", "port": modbus_port, "type": "tcp", "method": "socket", "unitId": 1,
         "deviceName": "Modbus", "deviceType": "default", "timeout": 5, "byteOrder": "BIG", "wordOrder": "BIG",
         "retries": 3, "pollPeriod": 1000, "attributes": [], "timeseries": registers, "attributeUpdates": [], "rpc": [],
     }  # fmt: skip
-    nodes = [
-        {"key": f"L{line}T{tag}", "type": "path", "value": rf"${{L{line}\.T{tag}}}"}
-        for line in range(LINES)
-        for tag in range(TAGS)
-    ]
+    nodes = [{"key": f"L{line}T{tag}", "type": "path", "value": rf"${{L{line}\.T{tag}}}"} for line, tag in places]
     device = {
         "deviceNodeSource": "path", "deviceNodePattern": r"Root\.Objects",
         "deviceInfo": {

@@ -16,20 +16,20 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks import thingsboard_rig
 from benchmarks.__main__ import main
-from benchmarks.agent_servers import LINES, TAGS
+from benchmarks.agent_servers import Shape
 from benchmarks.measures import LeftOut
 from benchmarks.thingsboard_rig import Platform, configuration, environment
 from hub.broker import EmbeddedBroker
 
 
 def test_it_reads_the_very_values_that_the_agent_reads() -> None:
-    files = configuration(1, 2, 3, subscribe=True)
+    files = configuration(1, 2, 3, Shape(2, 3), subscribe=True)
     (slave,) = files["modbus.json"]["master"]["slaves"]
     registers = {tag["address"] for tag in slave["timeseries"]}
-    assert registers == {line * 100 + tag for line in range(LINES) for tag in range(TAGS)}
+    assert registers == set(range(6))
     (device,) = files["opcua.json"]["mapping"]
     nodes = {tag["value"] for tag in device["timeseries"]}
-    assert nodes == {rf"${{L{line}\.T{tag}}}" for line in range(LINES) for tag in range(TAGS)}
+    assert nodes == {rf"${{L{line}\.T{tag}}}" for line in range(2) for tag in range(3)}
     assert slave["pollPeriod"] == files["opcua.json"]["server"]["subCheckPeriodInMillis"] == 1000
 
 
