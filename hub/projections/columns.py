@@ -86,7 +86,9 @@ class LineColumns:
         return [self.values[number] for number in numbers[np.argsort(first)].tolist()]
 
     def where(self, mask: NDArray[np.bool_]) -> LineColumns:
-        """Those for which the mask holds."""
+        """Those for which the mask holds; itself where that is all of them."""
+        if mask.all():
+            return self
         return LineColumns(self.line_id, self._integers[:, mask], self._numbers[:, mask], self.values)
 
     def place(self, at_ms: int) -> int | None:
