@@ -23,6 +23,7 @@ def test_the_short_form_writes_its_figures(tmp_path: Path) -> None:
     assert {"kernel, narrow columns", "numpy", "memory read, one thread", "a tick of 20 lines"} <= names
     assert "verify 2 lines, 2 days (5,760 windows)" in names
     assert "tables rebuilt, 60 rows a statement, a core" in names
+    assert "a change of a subscribed node, the client's CPU" in names
     assert all(figure["value"] > 0 for figure in written["figures"])
 
 
