@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 TICK_S: Final = 1.0
 """How often everything is measured, stored, signed and told."""
 NEWS_TICK_S: Final = 0.1
-"""How often while a line was just connected and nothing was told of it yet."""
+"""How often it is looked, in the first seconds, whether a line was connected of which nothing was told yet."""
 STARTED_S: Final = 10.0
 """After so long everything is loaded, and what can be connected is."""
 _CLOCK_WAIT_S: Final = 20.0
@@ -228,8 +228,10 @@ async def _measure(
 ) -> None:
     loop = asyncio.get_running_loop()
     due = loop.time()
+    started = due + STARTED_S
     while True:
-        await asyncio.sleep(min(NEWS_TICK_S, max(0.0, due - loop.time())))
+        pause_s = NEWS_TICK_S if loop.time() < started else TICK_S
+        await asyncio.sleep(min(pause_s, max(0.0, due - loop.time())))
         is_due = loop.time() >= due
         if not is_due and not teller.news(lines):
             continue

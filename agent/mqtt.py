@@ -23,7 +23,7 @@ from protocols.errors import ConfigurationError
 
 CONNECT_S: Final = 10.0
 _KEEP_ALIVE_S: Final = 20
-_LOOK_S: Final = 2.0
+_LOOK_S: Final = 5.0  # a broker waits for half a keep-alive more
 _GOODBYE_TRIES: Final = 20
 _MAX_WAITING: Final = 1000
 

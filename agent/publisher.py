@@ -48,7 +48,7 @@ LONGEST_RESEND_S: Final = 30.0
 REFUSED_RETRY_S: Final = 30.0
 DISBELIEVED_RETRY_S: Final = 30.0
 AGAIN_S: Final = 0.2
-_LOOK_S: Final = 0.2
+_LOOK_S: Final = 1.0  # answers are heard at once; this is how long a new record may wait
 _SAY_AGAIN_S: Final = 600.0
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "hub"})
 

@@ -18,7 +18,7 @@ from agent.sources.opcua_items import Item, Items, nodes_of
 from agent.sources.opcua_nodes import Limits, own, read_values
 from agent.sources.opcua_wire import Told
 
-LOOK_S: Final = 0.2
+LOOK_S: Final = 0.5
 """How often a flow is looked after."""
 
 

@@ -37,6 +37,7 @@ KID = key_id(KEY.public_key().public_bytes_raw())
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RESEND_S", 0.5)
+    monkeypatch.setattr(module, "_LOOK_S", 0.2)
     monkeypatch.setattr(module, "REFUSED_RETRY_S", 0.5)
     monkeypatch.setattr(module.Backoff, "next_s", lambda self: 0.1)
 
