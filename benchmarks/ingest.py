@@ -159,8 +159,9 @@ def _written(folder: Path, feed: Feed, sizes: Sizes) -> dict[str, Seconds]:
 
     def publish(_gateway_id: str, _receipt: bytes) -> None:
         nonlocal sent, writer_cpu
-        sent, writer_cpu = sent + 1, time.thread_time()
+        sent += 1
         if sent == count:
+            writer_cpu = time.thread_time()
             receipted.set()
 
     with Log.open(folder / "log", SIGNER) as log:

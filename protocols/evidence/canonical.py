@@ -27,6 +27,8 @@ _INT_MIN: Final = -(2**64)
 _INT_MAX: Final = 2**64 - 1
 _FOUR_BYTES: Final = 2**32 - 1
 _ONLY_INTS: Final = frozenset({int})
+_ROW: Final = 8
+"""Items from which on it pays to ask whether all are integers, and to measure them in one pass in C."""
 _FALSE, _TRUE, _NULL = b"\xf4", b"\xf5", b"\xf6"
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)  # major types, RFC 8949 section 3.1
 _KEPT: Final = range(-(1 << 10), 1 << 16)
@@ -178,7 +180,7 @@ def _canonical_length(value: object) -> int:
                 length += 1
             elif kind is list:
                 length += _INT_LENGTHS[len(item)]  # type: ignore[arg-type]
-                if set(map(type, item)) == _ONLY_INTS:  # type: ignore[call-overload]
+                if len(item) >= _ROW and set(map(type, item)) == _ONLY_INTS:  # type: ignore[arg-type,call-overload]
                     length += sum(map(_INT_LENGTHS.__getitem__, item))  # type: ignore[call-overload]
                 else:
                     levels.append(item)  # type: ignore[arg-type]

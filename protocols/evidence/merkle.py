@@ -54,6 +54,9 @@ def root(leaf_hashes: Sequence[LeafHash]) -> RootHash:
 def subtree_root(hashes: Hashes, start: int, end: int) -> NodeHash:
     """MTH(D[start:end]); `start` must be a multiple of the least power of two that is >= end - start."""
     read = _reader(hashes)
+    level = (end - start).bit_length() - 1
+    if end - start == 1 << level:  # as most are
+        return read(level, start >> level)
     # Left to right the range splits into complete subtrees of falling size; they fold from the right.
     peaks = []
     while start < end:
