@@ -54,7 +54,8 @@ class Image:
     def release(self, until_ms: int, *, repeat: bool = True) -> SampleBlock | None:
         """The rows up to `until_ms`. Rows of later calls are never older than it.
 
-        `repeat`: whether held values may be repeated at its end.
+        `repeat`: whether held values may be repeated at its end; not where the source was last heard before an earlier
+        call's end, as after the machine has slept.
         """
         rows: list[tuple[int, tuple[int, ...], int]] = []
         while self._waiting and self._waiting[0][0] <= until_ms:
@@ -68,7 +69,8 @@ class Image:
             rows.append((time_ms, tuple(self._values), self._valid))
             self._row_ms = time_ms
         fresh_ms = min(until_ms, self._alive_ms)
-        if repeat and self._valid & ~self._always and fresh_ms - self._row_ms >= self._keep_alive_ms:
+        held = repeat and self._valid & ~self._always and fresh_ms >= self._floor_ms
+        if held and fresh_ms - self._row_ms >= self._keep_alive_ms:
             rows.append((fresh_ms, tuple(self._values), self._valid))
             self._row_ms = fresh_ms
         self._floor_ms = max(self._floor_ms, until_ms)

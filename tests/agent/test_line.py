@@ -124,3 +124,15 @@ def test_when_a_value_holds_from(
     assert put(201_000, 201_000 + hour) == 201_000
     running.line.begin()
     assert put(202_000, -hour) == 201_000
+
+
+def test_a_machine_that_slept_over_some_minutes_goes_on(tmp_path: Path) -> None:
+    """The source was heard before minutes that are closed in the same tick: what it held is not repeated there."""
+    running = Running(tmp_path)
+    running.run(START, START + MINUTE)
+    running.clock.advance_to(START + MINUTE + 5_000)
+    running.line.alive()
+    running.tick(START + 5 * MINUTE)
+    running.run(START + 5 * MINUTE, START + 7 * MINUTE)
+    assert sum(window.length_ms for window in running.windows) == running.windows[-1].end_ms - START
+    assert running.account.unknown_ms > 0
