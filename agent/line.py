@@ -35,7 +35,7 @@ class LineInput(Protocol):
 
     def put(self, column: int, value: int | None, source_ms: int | None) -> None: ...
 
-    def begin(self) -> None: ...
+    def begin(self, since_ms: int | None = None) -> None: ...
 
     def alive(self, age_ms: float = 0.0) -> None: ...
 
@@ -79,10 +79,10 @@ class Line:
         """Values that came after the watermark had passed their time. They hold from the watermark on."""
         return self._image.late_count
 
-    def begin(self) -> None:
-        """The source begins anew: values that it reports with older times hold from now on."""
+    def begin(self, since_ms: int | None = None) -> None:
+        """The source begins anew: values that it reports with older times hold from `since_ms` on, or from now."""
         self.tried()
-        self._connected_ms = self._clock.now_ms()
+        self._connected_ms = self._clock.now_ms() if since_ms is None else since_ms
         self._unknown_ms = {tag.column: self._connected_ms for tag in self.settings.tags}
 
     def now_ms(self) -> int:

@@ -76,6 +76,7 @@ class ModbusReader:
     async def _poll(self) -> None:
         found: Found = {}
         failed: dict[int, str] = {}
+        asked_ms = self._line.now_ms()
         try:
             for device, blocks in self._blocks.items():
                 try:
@@ -90,7 +91,7 @@ class ModbusReader:
             named = f"device {device} at {self._link.words}" if len(failed) == 1 else f"no device at {self._link.words}"
             self._lose(f"{named} answers: {words}" if len(failed) > 1 else f"{named}: {words}")
             return
-        self._give(found, failed)
+        self._give(found, failed, asked_ms)
 
     async def _device(self, blocks: Blocks) -> Found:
         """One poll of one device. Raises LinkFailed, DeviceFailed."""
@@ -120,10 +121,11 @@ class ModbusReader:
             # A single answer is lost now and then on a long line; to read again is harmless.
             return await self._link.read(read, self._timeout_s)
 
-    def _give(self, found: Found, failed: dict[int, str]) -> None:
+    def _give(self, found: Found, failed: dict[int, str], asked_ms: int) -> None:
         if self._lost is not None:
             self._lost = None
-            self._line.begin()
+            # Not from now: a first answer that was taken up late would come together with the next one's pieces.
+            self._line.begin(asked_ms)
             good = sum(id(tag) in found for tag in self._tags)
             reads = sum(map(len, self._blocks.values()))
             devices = ", ".join(map(str, self._blocks))

@@ -136,3 +136,19 @@ def test_a_machine_that_slept_over_some_minutes_goes_on(tmp_path: Path) -> None:
     running.run(START + 5 * MINUTE, START + 7 * MINUTE)
     assert sum(window.length_ms for window in running.windows) == running.windows[-1].end_ms - START
     assert running.account.unknown_ms > 0
+
+
+def test_a_first_answer_that_is_taken_up_late_keeps_its_time(tmp_path: Path) -> None:
+    """Otherwise the pieces until the next one would seem to have been made at once, and be refused."""
+    running = Running(tmp_path)
+    running.run(START, START + MINUTE)
+    asked_ms = START + MINUTE
+    for taken_ms, value_ms in ((asked_ms + 900, asked_ms + 5), (asked_ms + 1001, asked_ms + 1000)):
+        running.clock.advance_to(taken_ms)
+        if value_ms == asked_ms + 5:
+            running.line.begin(asked_ms)
+        for column, value in ((SignalRole.STATE, EXECUTE), (SignalRole.TOTAL, value_ms // 1000)):
+            running.line.put(column, value, value_ms)
+        assert running.line.last[SignalRole.TOTAL][1] == value_ms
+    times = sorted(waiting[0] for waiting in running.line._image._waiting)
+    assert times[-4:] == [asked_ms + 5, asked_ms + 5, asked_ms + 1000, asked_ms + 1000]

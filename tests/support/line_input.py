@@ -21,7 +21,7 @@ class LineRecorder:
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def begin(self) -> None:
+    def begin(self, since_ms: int | None = None) -> None:
         pass
 
     def put(self, column: int, value: int | None, source_ms: int | None) -> None:
