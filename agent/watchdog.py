@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 TICK_LIMIT_S: Final = 30.0
-"""Measuring, storing and signing are looked at four times a second; a slow card may stop them for some seconds."""
+"""Measuring, storing and signing are looked at once a second; a slow card may stop them for some seconds."""
 READ_LIMIT_S: Final = 180.0
 """An attempt to connect may take 30 s, to end it some more, and 30 s are waited between two; `Line` adds its own."""
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "agent"})
