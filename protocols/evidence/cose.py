@@ -109,18 +109,20 @@ def parse(message: bytes) -> Sign1:
         raise Malformed(f"a record of {len(message)} bytes; at most {MAX_BYTES} are allowed")
     if not message.startswith(HEAD):
         raise Malformed("not a COSE_Sign1 message: it must begin with D2 84", 0)
-    protected, offset = _read_bytes(message, len(HEAD), "protected header")
+    start, offset = _byte_string(message, len(HEAD), "protected header")
+    protected = message[start:offset]
     # RFC 9052 lets anybody change the unprotected header without breaking the signature: so it must be empty.
     if offset >= len(message) or message[offset] != _EMPTY_MAP:
         raise Malformed("the unprotected header must be an empty map", offset)
-    payload, end = _read_bytes(message, offset + 1, "payload")
-    signature, offset = _read_bytes(message, end, "signature")
-    if len(signature) != SIGNATURE_LENGTH:
-        raise Malformed(f"an Ed25519 signature has {SIGNATURE_LENGTH} bytes, not {len(signature)}", end)
-    if offset != len(message):
-        raise Malformed("something follows the signature", offset)
+    payload_start, payload_end = _byte_string(message, offset + 1, "payload")
+    start, end = _byte_string(message, payload_end, "signature")
+    if end - start != SIGNATURE_LENGTH:
+        raise Malformed(f"an Ed25519 signature has {SIGNATURE_LENGTH} bytes, not {end - start}", payload_end)
+    if end != len(message):
+        raise Malformed("something follows the signature", end)
+    payload, signature = message[payload_start:payload_end], message[start:end]
     kid, issuer, subject, content_type = _parse_protected(protected)
-    return Sign1(kid, issuer, subject, content_type, protected, payload, signature, end - len(payload))
+    return Sign1(kid, issuer, subject, content_type, protected, payload, signature, payload_start)
 
 
 def item_length(data: bytes, offset: int) -> int:
@@ -176,14 +178,8 @@ def _check_claim(value: object, name: str) -> None:
         raise Malformed(f"the {name} must be 1 to {MAX_CLAIM} printable characters")
 
 
-def _read_bytes(message: bytes, offset: int, name: str) -> tuple[bytes, int]:
-    """The byte string at `offset` and the offset after it. Its length must be in the shortest form."""
-    start, end = _byte_string(message, offset, name)
-    return message[start:end], end
-
-
 def _byte_string(message: bytes, offset: int, name: str) -> tuple[int, int]:
-    """Where the content of the byte string at `offset` begins and ends."""
+    """Where the content of the byte string at `offset` begins and ends. Its length must be in the shortest form."""
     head = message[offset] if offset < len(message) else 0
     if 0x40 <= head <= 0x57:
         length, start = head - 0x40, offset + 1

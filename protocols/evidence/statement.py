@@ -132,7 +132,7 @@ def lines_from_wire(value: object, start_ms: int, end_ms: int) -> tuple[LineStat
             raise Malformed(f"body[{i}]{_line_in_words(item)}: {error.what}") from None
     if not lines:
         raise Malformed("body: a measurement without a line")
-    if len({line.line_id for line in lines}) != len(lines):
+    if len(lines) > 1 and len({line.line_id for line in lines}) != len(lines):
         raise Malformed("body: a line is stated twice")
     return tuple(lines)
 
