@@ -327,7 +327,7 @@ class TestRow7Certificates:
                     try:
                         await line.until(lambda: lost(line, '"swapped", is not trusted yet'), 30)
                         await asyncio.sleep(1)
-                        assert set(again.requests) == {"GetEndpointsRequest"}  # no session, and none less secure
+                        assert set(await again.asked()) == {"GetEndpointsRequest"}  # no session, and none less secure
                         digits = next(e for e in line.events if "swapped" in e).rpartition("--accept ")[2]
                         TrustStore(tmp_path / "state").accept(digits)
                         await line.until(lambda: connected(line, 2), 30)
@@ -348,7 +348,7 @@ class TestRow7Certificates:
             trust_server(tmp_path / "state", server.certificate)
             async with reading(tmp_path, server.endpoint, TAGS, **SECURE) as line:
                 await line.until(lambda: lost(line, words))
-                assert set(server.requests) == {"GetEndpointsRequest"}
+                assert set(await server.asked()) == {"GetEndpointsRequest"}
 
         certificate, key = make_certificate(tmp_path, **made)
         with node_server(tmp_path, free_port(), certificate=str(certificate), key=str(key)) as server:
@@ -381,8 +381,9 @@ class TestRow8ManyTagsEncrypted:
                 await line.until(lambda: len({column for column, _, _ in line.values}) == count, 30)
                 await set_state(server, line, 3)
             # As many as the server states to take at once, and no more often.
-            assert server.requests["TranslateBrowsePathsToNodeIdsRequest"] == math.ceil((count / 10 + 2) / 60)
-            assert server.requests["CreateMonitoredItemsRequest"] == math.ceil(count / 700) + 1  # and the namespaces
+            asked = await server.asked()
+            assert asked["TranslateBrowsePathsToNodeIdsRequest"] == math.ceil((count / 10 + 2) / 60)
+            assert asked["CreateMonitoredItemsRequest"] == math.ceil(count / 700) + 1  # and the namespaces
 
         limits = {"maxNodesPerRead": 300, "maxNodesPerTranslateBrowsePathsToNodeIds": 60}
         limits["maxMonitoredItemsPerCall"] = 700

@@ -6,6 +6,7 @@ When it ends, every request must have been one that cannot change anything.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -78,7 +79,7 @@ def make_certificate(
 
 
 class NodeServer:
-    """node-opcua at work. `requests`: how often each service was asked for."""
+    """node-opcua at work. `requests`: how often each service was asked for, as far as it was heard yet: see `asked`."""
 
     def __init__(self, folder: Path, port: int, options: dict[str, Any]) -> None:
         self.endpoint = f"opc.tcp://127.0.0.1:{port}"
@@ -104,6 +105,11 @@ class NodeServer:
         self.process.stdin.write(json.dumps({"do": what, **words}).encode() + b"\n")
         self.process.stdin.flush()
         self._wait(what, wanted, 20)
+
+    async def asked(self) -> Counter[str]:
+        """`requests` with all that the server has got by now: what it says comes by a pipe, somewhat later."""
+        await asyncio.to_thread(self.order, "count")
+        return Counter(self.requests)
 
     def kill(self) -> None:
         """kill -9, also of one that is frozen."""

@@ -76,6 +76,7 @@ async function main() {
         },
         add: ({ name, value, idPrefix }) => nodes.set(name, variable(namespace, folder, name, value, idPrefix)),
         remove: ({ name }) => space.deleteNode(nodes.get(name)),
+        count: () => {}, // its answer comes after the names of all requests before it
         stop: () => server.shutdown(0).then(() => process.exit(0)),
     };
     readline.createInterface({ input: process.stdin }).on("line", (line) => {
