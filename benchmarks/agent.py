@@ -17,7 +17,7 @@ from benchmarks.measures import Figure, Sizes
 
 MEMORY_MB: Final = {False: 60.0, True: 125.0}
 PEER_CPU_PERCENT: Final = 5.2
-"""ThingsBoard gateway's least, on the machine of docs/performance.md; a tenth of it is the goal."""
+"""ThingsBoard gateway's least, as it was found on another machine when the goal was set; a tenth of it is the goal."""
 _MEASURED_S: Final = 30.0
 _PATIENCE_S: Final = 90.0
 
