@@ -19,6 +19,7 @@ from protocols.evidence.bodies import Gap
 from protocols.evidence.record import SignedRecord
 from protocols.measurement.definition import Definition
 from protocols.measurement.ratios import availability, effectiveness, oee, quality
+from protocols.measurement.rounding import rounded
 from protocols.measurement.shown import Shown
 
 STOPS_SHOWN: Final = 3
@@ -107,7 +108,7 @@ def _shift(kept: Mapping[str, Any], definition: Definition) -> dict[str, Any] | 
     exact = {figure.name: figure(shown.account, definition) for figure in figures}
     return {
         "shift": shown.shift,
-        **{name: None if value is None else round(value * 1000) for name, value in exact.items()},
+        **{name: None if value is None else rounded(value, 3) for name, value in exact.items()},
         "total": shown.account.total_count,
         "good": shown.account.good_count,
     }

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from fractions import Fraction
 from html import escape
 from typing import Any, Final
 
 from protocols.evidence.bodies import RawGap
 from protocols.evidence.verdict import GapFound, GapKind, Result, Verdict
+from protocols.measurement.rounding import rounded
 
 LINES_SHOWN: Final = 12
 GAPS_SHOWN: Final = 4
@@ -287,14 +289,14 @@ def _figure(name: str, figure: Mapping[str, Any]) -> str:
 def _value(fraction: Sequence[int] | None, share: bool) -> str:
     if fraction is None:
         return "–"
-    tenths = (2 * fraction[0] * (1_000 if share else 10) + fraction[1]) // (2 * fraction[1])
-    return f"{tenths / 10:,.1f}{' %' if share else ''}"
+    value = Fraction(*fraction) * (100 if share else 1)
+    return f"{rounded(value, 1) / 10:,.1f}{' %' if share else ''}"
 
 
 def _ppm(value: int | None, unit: str) -> str:
     if value is None:
         return "–"
-    number = f"{value / 10_000:+.1f}"
+    number = f"{rounded(Fraction(value, 10_000), 1) / 10:+,.1f}"
     return ("0.0" if number in ("+0.0", "-0.0") else number.replace("-", "−")) + unit
 
 

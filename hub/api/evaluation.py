@@ -23,9 +23,10 @@ from hub.projections.index import IndexedPlan
 from hub.services import Services
 from protocols.errors import Malformed
 from protocols.measurement import ratios
-from protocols.measurement.outcome import Finding, Outcome, outcome_of
+from protocols.measurement.outcome import Figure, Finding, Outcome, outcome_of
 from protocols.measurement.periods import WEEK_MS, PeriodSums, period_sums_of
 from protocols.measurement.plan import Period, Plan
+from protocols.measurement.rounding import rounded
 
 KEPT: Final = 64
 
@@ -139,19 +140,33 @@ def _coverage(sums: PeriodSums) -> Share:
 
 
 def _verdict(rules: Plan, result: Outcome) -> models.Verdict:
-    primary = result.figures[0] if result.figures else None
-
-    def percent(ppm: int | None) -> float | None:
-        return None if ppm is None else ppm / 10_000
-
+    primary = result.primary
     return models.Verdict(
         word=_WORD[result.finding],
-        change_percent=percent(primary.change_ppm) if primary else None,
-        low_percent=percent(primary.low_ppm) if primary else None,
-        high_percent=percent(primary.high_ppm) if primary else None,
+        change_percent=_percent(primary.change_ppm),
+        low_percent=_percent(primary.low_ppm),
+        high_percent=_percent(primary.high_ppm),
         level_percent=rules.confidence_permille / 10,
         reasons=[models.VerdictReason(code=reason.code, words=reason.words) for reason in result.reasons],
+        figures=[_compared(figure, withheld=result.withholds_changes) for figure in result.figures],
     )
+
+
+def _percent(ppm: int | None) -> float | None:
+    return None if ppm is None else rounded(Fraction(ppm, 10_000), 1) / 10
+
+
+def _compared(figure: Figure, *, withheld: bool) -> models.Compared:
+    def value(exact: Fraction | None) -> float | None:
+        return None if exact is None else rounded(exact * (100 if figure.unit == "share" else 1), 1) / 10
+
+    change, low, high = (
+        None if withheld else _percent(ppm) for ppm in (figure.change_ppm, figure.low_ppm, figure.high_ppm)
+    )
+    return models.Compared(
+        name=figure.name, unit=figure.unit, relative=figure.relative, baseline=value(figure.baseline),
+        reporting=value(figure.reporting), change=change, low=low, high=high,
+    )  # fmt: skip
 
 
 def _weeks(
@@ -174,7 +189,7 @@ def _weeks(
                     start_ms=start_ms,
                     day=datetime.fromtimestamp(start_ms / 1000, UTC).astimezone(zone).date().isoformat(),
                     period=name,
-                    index=None if not base or theta is None else float(round(100 * theta / base, 1)),
+                    index=None if not base or theta is None else rounded(100 * theta / base, 1) / 10,
                     good_per_hour=rate(ratios.good_per_hour(account, rules.definition), Undefined.NO_PLANNED_TIME),
                     coverage=share(ratios.coverage(account), Undefined.NO_PLANNED_TIME),
                 )

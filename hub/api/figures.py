@@ -17,6 +17,7 @@ from protocols.measurement.account import Category, TimeAccount
 from protocols.measurement.definition import ISO, Charge, Definition
 from protocols.measurement.elements import charge, elements
 from protocols.measurement.figure import Undefined
+from protocols.measurement.rounding import rounded
 
 __all__ = [
     "Figures", "Frozen", "NamedFigure", "Rate", "Share", "Standing", "Undefined",
@@ -45,7 +46,7 @@ class Frozen(BaseModel):
 
 
 class Share(Frozen):
-    """An exact ratio. `percent` is rounded to two decimals for show; null where `undefined_because` says why."""
+    """An exact ratio. `percent` is rounded to one decimal for show; null where `undefined_because` says why."""
 
     numerator: int | None
     denominator: int | None
@@ -114,14 +115,14 @@ def share(value: Fraction | None, because: Undefined) -> Share:
     """The JSON form of a ratio; `because` is told only where `value` is None."""
     if value is None:
         return Share(numerator=None, denominator=None, percent=None, undefined_because=because)
-    return Share(numerator=value.numerator, denominator=value.denominator, percent=float(round(value * 100, 2)))
+    return Share(numerator=value.numerator, denominator=value.denominator, percent=rounded(value, 3) / 10)
 
 
 def rate(value: Fraction | None, because: Undefined) -> Rate:
     """The JSON form of pieces an hour."""
     if value is None:
         return Rate(numerator=None, denominator=None, value=None, undefined_because=because)
-    return Rate(numerator=value.numerator, denominator=value.denominator, value=float(round(value, 1)))
+    return Rate(numerator=value.numerator, denominator=value.denominator, value=rounded(value, 1) / 10)
 
 
 def standing(coverage: Fraction | None) -> Standing:

@@ -195,6 +195,23 @@ class Side(Frozen):
     figures: Figures
 
 
+class Compared(Frozen):
+    """A figure of the evaluation on both sides, as the report and the verdict tell it.
+
+    `unit`: share (then in percent) or pieces/h. `change` and its interval are percent where `relative`, else points;
+    null where a side is undefined or too much of it went unseen. One decimal each.
+    """
+
+    name: str
+    unit: str
+    relative: bool
+    baseline: float | None
+    reporting: float | None
+    change: float | None
+    low: float | None
+    high: float | None
+
+
 class VerdictReason(Frozen):
     """A stable code for machines and translations, and English words that tell the numbers."""
 
@@ -211,6 +228,7 @@ class Verdict(Frozen):
     high_percent: float | None
     level_percent: float
     reasons: list[VerdictReason]
+    figures: list[Compared] = Field(description="the primary one first")
 
 
 class ProjectOutcome(Frozen):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from fractions import Fraction
 from typing import Any, Final, TypeVar
 
 from hub.api.live_message import MAX_RIBBON, SAFE, LineView, Source, Told
 from hub.live import SparkplugMessage
 from protocols.measurement.account import Category
+from protocols.measurement.rounding import rounded
 from protocols.plc.packml import State
 from protocols.wire import sparkplug as names
 
@@ -78,7 +80,6 @@ def _count(value: Any) -> int | None:
 
 def _percent(value: Any) -> float | None:
     """Of a share of 1; a good count below zero gives one below zero."""
-    if not isinstance(value, float) or not math.isfinite(value):
+    if not isinstance(value, float) or not math.isfinite(value) or abs(value) > MAX_PERCENT / 100:
         return None
-    percent = round(100 * value, 2)
-    return percent if abs(percent) <= MAX_PERCENT else None
+    return rounded(Fraction(value), 3) / 10

@@ -37,8 +37,6 @@ _VERDICTS: Final = {
     Finding.WORSENED: ("Worsened", "down"),
     Finding.INSUFFICIENT: ("Insufficient data", "empty"),
 }
-SHOWN_FROM: Final = Fraction(80, 100)
-"""Ours: with less coverage than this on a side, no change is shown."""
 WITHHELD: Final = "withheld"
 
 
@@ -47,7 +45,7 @@ def report_view(context: ReportContext) -> dict[str, Any]:
     outcome, plan = context.outcome, context.outcome.plan
     zone = ZoneInfo(plan.timezone)
     word, shape = _VERDICTS[outcome.finding]
-    withheld = _withheld(outcome)
+    withheld = outcome.withholds_changes
     return {
         "scheme": context.scheme_name,
         "scheme_zh": context.scheme_name_zh,
@@ -105,12 +103,6 @@ def _sentence(outcome: Outcome) -> str:
     interval = wording.span_ppm(primary.low_ppm, primary.high_ppm)
     level = f"{outcome.plan.confidence_permille / 10:g} %"
     return f"{wording.ppm(primary.change_ppm)} good output for each planned hour; {level} interval {interval}"
-
-
-def _withheld(outcome: Outcome) -> bool:
-    """Whether so much went unseen that changes are not shown."""
-    shares = [(sums.account.known_planned_ms, sums.planned_ms) for sums in (outcome.baseline, outcome.reporting)]
-    return any(planned <= 0 or Fraction(known, planned) < SHOWN_FROM for known, planned in shares)
 
 
 def _figure(figure: Figure, withheld: bool) -> dict[str, str]:

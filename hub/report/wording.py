@@ -1,7 +1,7 @@
 """Numbers as a reader sees them: the one place of the report where figures are rounded.
 
-Decides signs, decimals and separators. Halves round away from zero, by integers, so that the report of the same
-data reads the same everywhere. Undefined is "–", never 0.
+Decides signs, decimals and separators; how it is rounded is `rounding`'s, so that the report of the same data reads
+the same everywhere. Undefined is "–", never 0.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from fractions import Fraction
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from protocols.measurement.rounding import rounded
+
 UNDEFINED: Final = "–"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -19,8 +21,7 @@ def decimal(value: Fraction | None, decimals: int = 1, *, sign: bool = False) ->
     """1,234.5; with `sign`, +1,234.5 and −1,234.5."""
     if value is None:
         return UNDEFINED
-    scaled = abs(value) * 10**decimals
-    whole = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
+    whole = abs(rounded(value, decimals))
     digits = f"{whole // 10**decimals:,}"
     if decimals:
         digits += f".{whole % 10**decimals:0{decimals}}"

@@ -209,8 +209,8 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "verdict_worsened": ("Worsened", "變差"),
     "verdict_insufficient": ("Insufficient data", "數據不足"),
     "verdict_words": (
-        "{change} good output an hour, {level} % interval {low} to {high}",
-        "每小時合格產出 {change}，{level} % 區間 {low} 至 {high}",
+        "{change} good output for each planned hour, {level} % interval {low} to {high}",
+        "每計劃小時合格產出 {change}，{level} % 區間 {low} 至 {high}",
     ),
     # why, by the method's stable code; the English page shows the method's own words, which tell the numbers too
     "reason_undefined": (
@@ -287,7 +287,10 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "definition_hash": ("Definition (SHA-256)", "定義 (SHA-256)"),
     "report": ("Outcome report", "成效報告"),
     "week_of": ("Week of", "週始"),
-    "good_per_hour": ("Good an hour", "每小時合格"),
+    "good_per_hour": ("Good pieces an hour", "每小時合格件數"),
+    "good_output_rate": ("Good output rate", "合格產出率"),
+    "interval": ("{level} % interval", "{level} % 區間"),
+    "to": (" to ", " 至 "),
     "before": ("Before", "升級前"),
     "after": ("After", "升級後"),
     "change": ("Change", "變化"),

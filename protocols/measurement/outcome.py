@@ -38,6 +38,8 @@ from protocols.measurement.revisions import Included
 __all__ = ["RESAMPLES", "Figure", "Finding", "Outcome", "Period", "Plan", "Reason", "outcome", "outcome_of"]
 
 RESAMPLES: Final = 2_000
+CHANGE_SHOWN_FROM: Final = Fraction(80, 100)
+"""Ours: with less coverage than this on a side, no change is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,12 @@ class Outcome:
             if figure.name == name:
                 return figure
         raise KeyError(name)
+
+    @property
+    def withholds_changes(self) -> bool:
+        """Whether so much of a side went unseen that no change is shown."""
+        sides = [(sums.account.known_planned_ms, sums.planned_ms) for sums in (self.baseline, self.reporting)]
+        return any(planned <= 0 or Fraction(known, planned) < CHANGE_SHOWN_FROM for known, planned in sides)
 
     def to_data(self) -> dict[str, Any]:
         """Plain maps, lists, strings, integers and None: the content of report.json."""

@@ -70,29 +70,35 @@ function chart(outcome) {
   $("weeks").replaceChildren(head, body);
 }
 
+const COMPARED = {
+  "good-output-rate": "good_output_rate", oee: "oee", availability: "availability", effectiveness: "effectiveness",
+  quality: "quality", "good-throughput": "good_per_hour",
+};
+
 function sides(outcome) {
   const [a, b] = [outcome.baseline, outcome.reporting];
   if (!a || !b) { $("sides").closest("section").hidden = true; return; }
   const period = (side) => `${day(side.start_ms, zone)} – ${day(side.end_ms - 1, zone)}`;
   const head = el("thead", {}, el("tr", {}, el("th", {}, ""),
-    el("th", { class: "num" }, t("before")), el("th", { class: "num" }, t("after")), el("th", { class: "num" }, t("change"))));
-  const row = (name, first, second, change) => el("tr", {}, el("td", {}, name), first, second, el("td", { class: "num" }, change));
+    ...[t("before"), t("after"), t("change"), t("interval", { level: String(outcome.verdict?.level_percent ?? 95) })].map((w) => el("th", { class: "num" }, w))));
+  const row = (name, first, second, change = "", interval = "") => el("tr", {}, el("td", {}, name), first, second, cell(change), cell(interval));
   const cell = (value) => el("td", { class: "num" }, value);
-  const share = (name, pick) => {
-    const [x, y] = [pick(a), pick(b)];
-    const [p, q] = [cell(""), cell("")];
-    percent(p, x, false);
-    percent(q, y, false);
-    return row(t(name), p, q, x.percent === null || y.percent === null ? "–" : t("points", { count: signed1(y.percent - x.percent) }));
+  // Without a verdict there is no change to tell, and what was measured is shown all the same.
+  const figures = outcome.verdict?.figures ?? ["oee", "availability", "effectiveness", "quality"].map((name) => ({
+    name, unit: "share", baseline: a.figures[name].percent, reporting: b.figures[name].percent, change: null, low: null, high: null,
+  }));
+  const compared = (figure) => {
+    const shown = (n) => (n === null ? "–" : `${number1(n)}${figure.unit === "share" ? " %" : ""}`);
+    const change = figure.change === null ? "–" : figure.relative ? `${signed1(figure.change)} %` : t("points", { count: signed1(figure.change) });
+    const interval = figure.low === null ? "–" : signed1(figure.low) + t("to") + signed1(figure.high);
+    return row(t(COMPARED[figure.name]), cell(shown(figure.baseline)), cell(shown(figure.reporting)), change, interval);
   };
-  const [g, h] = [a.figures.good_per_hour.value, b.figures.good_per_hour.value];
+  const coverage = [a, b].map((side) => { const node = cell(""); percent(node, side.coverage, false); return node; });
   $("sides").replaceChildren(head, el("tbody", {},
-    row(t("period"), cell(period(a)), cell(period(b)), ""),
-    row(t("good_per_hour"), cell(g === null ? "–" : number1(g)), cell(h === null ? "–" : number1(h)), g && h !== null ? `${signed1(100 * (h / g - 1))} %` : "–"),
-    share("oee", (s) => s.figures.oee), share("availability", (s) => s.figures.availability),
-    share("effectiveness", (s) => s.figures.effectiveness), share("quality", (s) => s.figures.quality),
-    share("coverage", (s) => s.coverage),
-    row(t("gaps"), cell(count(a.gap_count)), cell(count(b.gap_count)), "")));
+    row(t("period"), cell(period(a)), cell(period(b))),
+    ...figures.filter((figure) => figure.name in COMPARED).map(compared),
+    row(t("coverage"), ...coverage),
+    row(t("gaps"), cell(count(a.gap_count)), cell(count(b.gap_count)))));
 }
 
 function losses(outcome) {

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from hub.api.figures import Standing, Undefined, every_figure, figures, standing
+from hub.api.figures import Standing, Undefined, every_figure, figures, share, standing
 from hub.web.words import TABLES
 from protocols.measurement import ratios
 from protocols.measurement.account import Category, TimeAccount
@@ -28,8 +28,14 @@ def test_each_share_is_the_exact_ratio() -> None:
     for name in ("oee", "availability", "effectiveness", "quality", "coverage"):
         exact, shown = getattr(ratios, name)(sums), getattr(found, name)
         assert Fraction(shown.numerator, shown.denominator) == exact
-        assert shown.percent == pytest.approx(float(exact * 100), abs=0.005) and shown.undefined_because is None
+        assert shown.percent == pytest.approx(float(exact * 100), abs=0.05) and shown.undefined_because is None
     assert found.standing is Standing.FIRM
+
+
+def test_a_percentage_is_rounded_once() -> None:
+    """106.1496 % would read 106.2 if it were rounded to 106.15 on its way to the page."""
+    assert share(Fraction(1_061_496, 1_000_000), Undefined.NO_TIME).percent == 106.1
+    assert share(Fraction(1235, 10_000), Undefined.NO_TIME).percent == 12.4
 
 
 def test_losses_add_up_to_the_whole() -> None:

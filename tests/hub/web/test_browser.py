@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,7 +164,8 @@ def test_the_project_page_draws_and_makes_the_report(tmp_path: Path, browser: Br
     with serving(plant) as address, opened(browser) as (page, complaints):
         page.goto(address + "/projects/p-acme?lang=en")
         expect(page.locator("#verdict")).to_have_text("Improved", timeout=20_000)
-        expect(page.locator("#verdict-words")).to_contain_text("good output an hour, 95 % interval +")
+        expect(page.locator("#verdict-words")).to_contain_text("good output for each planned hour, 95 % interval +")
+        expect(page.locator("#sides")).to_contain_text(re.compile(r"Good output rate[\d.]+ %[\d.]+ %\+[\d.]+ %\+"))
         expect(page.locator("#chart .bars path").first).to_be_attached()
         expect(page.locator("#checkpoint")).to_contain_text("3 records")
         page.get_by_role("button", name="Make outcome report").click()

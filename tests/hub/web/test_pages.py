@@ -81,6 +81,12 @@ def test_the_outcome_of_a_project_with_history(tmp_path: Path) -> None:
         assert [week["period"] for week in outcome["weeks"]] == ["baseline"] * 8 + ["commissioning"] * 2 + [
             "reporting"
         ] * 8
+        first, *others = outcome["verdict"]["figures"]
+        assert (first["name"], first["change"]) == ("good-output-rate", outcome["verdict"]["change_percent"])
+        oee = next(figure for figure in others if figure["name"] == "oee")
+        for side in ("baseline", "reporting"):
+            assert oee[side] == outcome[side]["figures"]["oee"]["percent"]
+        assert oee["low"] <= oee["change"] <= oee["high"]
         assert outcome["plan_hash"] and outcome["configuration_hashes"] and outcome["definition_hashes"]
         began = time.monotonic()
         assert client.get("/api/v1/projects/p-acme/outcome").json() == outcome
