@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -106,11 +106,11 @@ def medians(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     return {name: statistics.median(found) for name, found in seconds.items()}
 
 
-def gain_of_two(pairs: Mapping[str, tuple[Callable[[], object], Callable[[], object]]], sizes: Sizes) -> dict[str, float]:
+def gain_of_two(pairs: Mapping[str, Sequence[Callable[[], object]]], rounds: int) -> dict[str, float]:
     """Median of (both after each other) / (both at once), in threads that stay, as a service's do."""
     gains: dict[str, list[float]] = {name: [] for name in pairs}
     with ThreadPoolExecutor(2) as pool:
-        for turn in range(2 * sizes.rounds + 1):
+        for turn in range(rounds + 1):
             for name, calls in pairs.items():
                 start = time.perf_counter()
                 for call in calls:
@@ -196,9 +196,10 @@ def roofline(sizes: Sizes) -> list[Figure]:
         {"read": lambda: add_words(words), "kernel": partial(one, sums), "calm": partial(quiet, calm_sums)},
         sizes.rounds,
     )
-    # What two cores of this machine give at all: a hash for as long as a line takes, that reads little and holds no lock.
+    # What two cores of this machine give at all: a hash for as long as a line takes; it reads little, and holds no lock.
     hashing = partial(hashlib.sha256, bytes(max(1, 3 * sizes.rows)))
-    gains = gain_of_two({"lines": (partial(one, sums), partial(two, other_sums)), "hashes": (hashing, hashing)}, sizes)
+    lines = partial(one, sums), partial(two, other_sums)
+    gains = gain_of_two({"lines": lines, "hashes": (hashing, hashing)}, 2 * sizes.rounds)
     read = words.nbytes / found["read"]
     rate = sizes.rows / found["kernel"]
     return [
