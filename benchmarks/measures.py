@@ -196,7 +196,7 @@ def roofline(sizes: Sizes) -> list[Figure]:
         {"read": lambda: add_words(words), "kernel": partial(one, sums), "calm": partial(quiet, calm_sums)},
         sizes.rounds,
     )
-    # What two cores of this machine give at all: a hash for as long as a line takes; it reads little, and holds no lock.
+    # What two cores of this machine give at all: a hash for as long as a line takes; it reads little and holds no lock.
     hashing = partial(hashlib.sha256, bytes(max(1, 3 * sizes.rows)))
     lines = partial(one, sums), partial(two, other_sums)
     gains = gain_of_two({"lines": lines, "hashes": (hashing, hashing)}, 2 * sizes.rounds)
