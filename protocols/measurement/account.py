@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from operator import add
 from typing import Final
 
 from protocols.errors import Malformed
@@ -74,7 +75,7 @@ class TimeAccount:
             raise Malformed(f"an account needs {CATEGORIES} categories, not {len(self.category_ms)}")
 
     def __add__(self, other: TimeAccount) -> TimeAccount:
-        return TimeAccount.from_ints([a + b for a, b in zip(self.as_ints(), other.as_ints(), strict=True)])
+        return TimeAccount.from_ints(tuple(map(add, self.as_ints(), other.as_ints())))
 
     @property
     def length_ms(self) -> int:
@@ -158,7 +159,5 @@ class Window:
 
 def total(accounts: Iterable[TimeAccount]) -> TimeAccount:
     """The sum of accounts; the zero account for none."""
-    zero = (0,) * ACCOUNT_INTS
-    return TimeAccount.from_ints(
-        [sum(column) for column in zip(zero, *(each.as_ints() for each in accounts), strict=True)]
-    )
+    rows = [each.as_ints() for each in accounts]
+    return TimeAccount.from_ints(tuple(map(sum, zip(*rows, strict=True)))) if rows else TimeAccount()

@@ -11,7 +11,7 @@ wall never overlap in time.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -147,6 +147,17 @@ class Calendar:
             frozenset(data["holidays"]),
             tuple((from_ms, to_ms, words) for from_ms, to_ms, words in data["planned_downs"]),
         )
+
+
+def clipped(segments: Iterable[Segment], start_ms: int, end_ms: int) -> list[Segment]:
+    """What lies in [start_ms, end_ms) of segments that tile more than that."""
+    return [
+        s
+        if start_ms <= s.start_ms and s.end_ms <= end_ms
+        else Segment(max(s.start_ms, start_ms), min(s.end_ms, end_ms), s.kind, s.shift)
+        for s in segments
+        if s.end_ms > start_ms and s.start_ms < end_ms
+    ]
 
 
 def local_ms(zone: ZoneInfo, day: date, minute: int) -> int:

@@ -8,7 +8,7 @@ whole memory, and what happened while nobody looked becomes UNKNOWN time.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from math import gcd
 from typing import Any, Final
@@ -17,12 +17,12 @@ import numpy as np
 
 from protocols.errors import Malformed
 from protocols.measurement.account import Category, TimeAccount, Window, total
-from protocols.measurement.calendar import Segment
+from protocols.measurement.calendar import Segment, clipped
 from protocols.measurement.configuration import Encoding, LineConfiguration
 from protocols.measurement.kernels import scan as k
 from protocols.measurement.machine import PackML, PiecesOnly, RunningBit, Speed, StateValues
 from protocols.measurement.mapping import category_table, cycle_table, legal_table, state_table
-from protocols.measurement.shown import RECENT_MS, RIBBON_RUNS, STOPS_SHOWN, Shown, merged
+from protocols.measurement.shown import RECENT_MS, RIBBON_RUNS, STOPS_SHOWN, Shown
 from protocols.measurement.startup import Starts
 from protocols.measurement.timeline import Resolved, Stop, Stretch, Timeline
 from protocols.measurement.windows import Cut, Seen, accounts, cuts
@@ -185,16 +185,16 @@ class LineMeter:
         stale_ms = self._stale_ms
         known = bool(self._memory[k.SEEN]) and now_ms <= stale_ms
         until_ms = now_ms if known else max(self._closed_ms, min(stale_ms, now_ms))
+        around = self._segments_around(now_ms)
         resolved = self._timeline.resolve(until_ms)
         runs = resolved.stretches
         seen_stops = resolved.stops
         starts = self._starts.copy()
         self._watch_starts(starts, runs, until_ms)
         open_windows = self._accounts(self._cuts(until_ms), resolved, starts)
-        windows = self._shown.recent + open_windows
-        here = next(s for s in self._segments_around(now_ms) if s.start_ms <= now_ms < s.end_ms)
-        shift = self._shift_bounds(now_ms, here.shift) if here.shift else (now_ms, now_ms, 0)
-        ribbon = [*self._shown.ribbon, *((max(s, self._closed_ms), c) for s, e, c in runs if e > self._closed_ms)]
+        here = next(s for s in around if s.start_ms <= now_ms < s.end_ms)
+        shift = self._shift_bounds(around, here.shift) if here.shift else (now_ms, now_ms, 0)
+        recent_ms = now_ms - RECENT_MS
         stops = [*self._shown.stops, *(s for s in seen_stops if s.end_ms > self._closed_ms)]
         return Live(
             time_ms=now_ms,
@@ -211,9 +211,16 @@ class LineMeter:
                     *(w.account for w in open_windows if here.shift and w.shift == here.shift),
                 ]
             ),
-            recent_account=total(w.account for w in windows if w.start_ms >= now_ms - RECENT_MS),
+            recent_account=total(
+                [
+                    self._shown.account_since(recent_ms),
+                    *(w.account for w in open_windows if w.start_ms >= recent_ms),
+                ]
+            ),
             planned_shift_ms=shift[2],
-            ribbon=merged(ribbon, shift[0])[-RIBBON_RUNS:],
+            ribbon=self._shown.ribbon_with(
+                ((max(s, self._closed_ms), c) for s, e, c in runs if e > self._closed_ms), shift[0]
+            )[-RIBBON_RUNS:],
             stops=tuple({s.start_ms: s for s in stops}.values())[-STOPS_SHOWN:],
         )
 
@@ -294,9 +301,11 @@ class LineMeter:
         if not windows:
             return []
         deltas = self._all_deltas()
+        if self.last_sample_ms > windows[-1].end_ms:
+            deltas = deltas[deltas[:, 0] <= windows[-1].end_ms]
         seen = Seen(
             resolved.stretches,
-            deltas[deltas[:, 0] <= windows[-1].end_ms],
+            deltas,
             np.array(self._moves, np.int64).reshape(-1, 2),
             resolved.stops,
             starts.started_ms,
@@ -306,8 +315,7 @@ class LineMeter:
 
     def _watch_starts(self, starts: Starts, stretches: list[Stretch], until_ms: int) -> None:
         if self.configuration.definition.startup_ms and until_ms > self._closed_ms:
-            segments = self.configuration.calendar.segments(self._closed_ms, until_ms)
-            starts.watch(stretches, segments, self._closed_ms, until_ms)
+            starts.watch(stretches, self._segments(until_ms), self._closed_ms, until_ms)
 
     def _hand_out(self, resolved: Resolved, until_ms: int) -> None:
         # A stop that ends exactly where the timeline is no longer decided may still go on.
@@ -315,18 +323,19 @@ class LineMeter:
         self._handed_ms = max(self._handed_ms, until_ms)
 
     def _cuts(self, end_ms: int) -> list[Cut]:
-        return cuts(
-            self._closed_ms,
-            end_ms,
-            self.configuration.window_ms,
-            self.configuration.calendar,
-            self._product,
-            self._changes,
-        )
+        return cuts(self._segments(end_ms), self.configuration.window_ms, self._product, self._changes)
 
-    def _shift_bounds(self, now_ms: int, name: str) -> tuple[int, int, int]:
-        """(start_ms, end_ms, scheduled ms) of the shift at `now_ms`."""
-        parts = [s for s in self._segments_around(now_ms) if s.shift == name]
+    def _segments(self, end_ms: int) -> list[Segment]:
+        """The calendar from what is closed up to `end_ms`: of what is kept of it, where that reaches."""
+        kept = self._around[1]
+        if not kept or kept[0].start_ms > self._closed_ms or kept[-1].end_ms < end_ms:
+            return self.configuration.calendar.segments(self._closed_ms, end_ms)
+        return clipped(kept, self._closed_ms, end_ms)
+
+    @staticmethod
+    def _shift_bounds(around: Iterable[Segment], name: str) -> tuple[int, int, int]:
+        """(start_ms, end_ms, scheduled ms) of the shift of this name."""
+        parts = [s for s in around if s.shift == name]
         scheduled = sum(s.end_ms - s.start_ms for s in parts if s.kind == 0)
         return parts[0].start_ms, parts[-1].end_ms, scheduled
 

@@ -6,6 +6,7 @@ it closes the same windows.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, Final
@@ -26,7 +27,8 @@ Run = tuple[int, Category]
 class Shown:
     """Of all that was closed. `shift`: the name of the last closed window's shift; `account`: what was closed of it.
 
-    `recent`: windows of the last minutes, which a restart forgets.
+    `recent`: windows of the last minutes, which a restart forgets. `_since`: how many of them are left out of a sum,
+    and the sum of the others.
     """
 
     shift: str = ""
@@ -34,6 +36,7 @@ class Shown:
     ribbon: list[Run] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
     recent: list[Window] = field(default_factory=list)
+    _since: tuple[int, TimeAccount] | None = field(default=None, compare=False, repr=False)
 
     def remember(
         self, windows: Sequence[Window], stretches: Iterable[Stretch], stops: Iterable[Stop], closed_ms: int
@@ -42,11 +45,31 @@ class Shown:
         end_ms, name = windows[-1].end_ms, windows[-1].shift
         before = [self.account] if self.shift == name else []
         self.shift, self.account = name, total([*before, *(w.account for w in windows if w.shift == name)])
+        self._since = None
         self.recent = [w for w in [*self.recent, *windows] if w.end_ms > end_ms - 2 * RECENT_MS]
         runs = [(max(s, closed_ms), c) for s, e, c in stretches if e > closed_ms and s < end_ms]
         self.ribbon = list(merged([*self.ribbon, *runs], 0))[-RIBBON_RUNS:]
         ended = {s.start_ms: s for s in [*self.stops, *stops] if s.end_ms <= end_ms}
         self.stops = list(ended.values())[-STOPS_SHOWN:]
+
+    def account_since(self, from_ms: int) -> TimeAccount:
+        """The sum of those closed windows of the last minutes that begin at `from_ms` or later."""
+        first = bisect_left(self.recent, from_ms, key=lambda window: window.start_ms)
+        if self._since is None or self._since[0] != first:
+            self._since = first, total(w.account for w in self.recent[first:])
+        return self._since[1]
+
+    def ribbon_with(self, runs: Iterable[Run], from_ms: int) -> tuple[Run, ...]:
+        """The ribbon with the `runs` that follow it, from `from_ms` on, merged. It is merged already, and a shift has
+        hundreds of runs: only its first and its last two, to which the others are joined, are looked at."""
+        first = max(bisect_right(self.ribbon, from_ms, key=lambda run: run[0]) - 1, 0)
+        if len(self.ribbon) - first < 4:
+            return merged([*self.ribbon[first:], *runs], from_ms)
+        return (
+            *merged(self.ribbon[first : first + 1], from_ms),
+            *self.ribbon[first + 1 : -2],
+            *merged([*self.ribbon[-2:], *runs], from_ms),
+        )
 
     def to_data(self) -> list[Any]:
         """Integers, texts and lists: [shift, account, ribbon, stops]."""

@@ -7,14 +7,14 @@ cut was made before it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from protocols.measurement.account import CATEGORIES, CalendarKind, Category, TimeAccount, Window
-from protocols.measurement.calendar import Calendar
+from protocols.measurement.calendar import Segment
 from protocols.measurement.kernels.scan import BREAK, ESTIMATED, I64
 from protocols.measurement.timeline import Stop, Stretch
 from protocols.plc.roles import COUNTER_ROLES, ROLES, SignalRole
@@ -37,13 +37,12 @@ class Cut:
     product: str
 
 
-def cuts(
-    start_ms: int, end_ms: int, window_ms: int, calendar: Calendar, product: str, changes: Sequence[tuple[int, str]]
-) -> list[Cut]:
-    """The windows that tile [start_ms, end_ms), with `product` at the start and `changes` as (time_ms, product)."""
+def cuts(segments: Iterable[Segment], window_ms: int, product: str, changes: Sequence[tuple[int, str]]) -> list[Cut]:
+    """The windows that tile `segments` of the calendar, with `product` at their start and `changes` as (time_ms,
+    product)."""
     out: list[Cut] = []
     at = 0
-    for segment in calendar.segments(start_ms, end_ms):
+    for segment in segments:
         first = segment.start_ms
         while first < segment.end_ms:
             while at < len(changes) and changes[at][0] <= first:
@@ -129,9 +128,13 @@ def _pieces(edges: I64, seen: Seen, counters: Collection[SignalRole]) -> tuple[I
     """
     windows = len(edges) - 1
     time_ms, role, count, flags = seen.deltas.T
-    at = np.minimum(np.maximum(np.searchsorted(edges, time_ms, "left") - 1, 0), windows - 1)
     pieces, startup = np.zeros((windows, ROLES), np.int64), np.zeros((windows, ROLES), np.int64)
-    np.add.at(pieces.reshape(-1), at * ROLES + role, count)
+    if windows == 1:
+        at = np.zeros(len(count), np.int64)
+        np.add.at(pieces[0], role, count)
+    else:
+        at = np.minimum(np.maximum(np.searchsorted(edges, time_ms, "left") - 1, 0), windows - 1)
+        np.add.at(pieces.reshape(-1), at * ROLES + role, count)
     if seen.startup_ms > 0 and seen.started_ms:
         started = np.array(seen.started_ms, np.int64)
         last = np.searchsorted(started, time_ms, "left") - 1  # a count read at the start was made before it

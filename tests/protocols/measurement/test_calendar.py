@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.measurement.account import CalendarKind, Category, TimeAccount
-from protocols.measurement.calendar import Calendar, Segment, Shift, local_ms, wall_ms
+from protocols.measurement.calendar import Calendar, Segment, Shift, clipped, local_ms, wall_ms
 from protocols.measurement.configuration import Counter, LineConfiguration, Product
 from protocols.measurement.meter import LineMeter
 from protocols.plc.roles import ROLES, SignalRole
@@ -277,3 +278,17 @@ def test_production_in_a_break_counts_and_its_time_is_planned_time() -> None:
     assert account.category_ms[Category.PLANNED_DOWN] == 20 * MINUTE_MS
     assert account.total_count == 1000
     assert sum(w.account.total_count for w in windows) == 100 * 159  # what the last closed window, of minute 179, had
+
+
+def test_a_part_of_kept_segments_is_what_the_calendar_gives_for_it() -> None:
+    choice = random.Random(3)
+    shifts = (Shift("A", (0, 1, 2, 3, 4), 8 * 60, 16 * 60, ((720, 750),)), Shift("B", (5,), 22 * 60, 30 * 60))
+    calendar = Calendar(
+        "Europe/Berlin", shifts, frozenset({"2026-10-27"}), ((1_793_000_040_000, 1_793_003_640_000, ""),)
+    )
+    first, last = 1_792_800_000_000, 1_793_400_000_000  # with the end of daylight time in between
+    kept = calendar.segments(first, last)
+    edges = [edge for segment in kept for edge in (segment.start_ms, segment.end_ms)]
+    for _ in range(400):
+        start, end = sorted(choice.choice((choice.choice(edges), choice.randrange(first, last))) for _ in "ab")
+        assert clipped(kept, start, end) == calendar.segments(start, end)
