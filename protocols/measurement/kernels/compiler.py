@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from protocols.measurement.kernels.jit import fetch
-from protocols.measurement.kernels.machine_code import ARRAY_DATA, ARRAY_DIMENSIONS, Spec, Unusable, target_machine
+from protocols.measurement.kernels.linked import NotAlone, link
+from protocols.measurement.kernels.machine_code import (
+    ARRAY_DATA,
+    ARRAY_DIMENSIONS,
+    BLOCK_AT,
+    Code,
+    Spec,
+    Unusable,
+    target_machine,
+)
 
 if TYPE_CHECKING:
     from protocols.measurement.kernels.jit import Kernel
@@ -29,8 +38,8 @@ define void @NRT_MemInfo_call_dtor(ptr %0) {
 """
 
 
-def compile_kernel(kernel: Kernel, spec: Spec, name: str) -> bytes:
-    """Object code with one symbol `name`, after a byte that tells the number of results."""
+def compile_kernel(kernel: Kernel, spec: Spec, name: str) -> Code:
+    """Its code, whose entry point is called `name`."""
     llvm: Any = importlib.import_module("llvmlite.binding")
 
     numba: Any = importlib.import_module("numba")
@@ -61,11 +70,16 @@ def compile_kernel(kernel: Kernel, spec: Spec, name: str) -> bytes:
     module.get_function(overload.fndesc.llvm_func_name).name = name
     if "NRT_MemInfo_call_dtor" in _undefined(module):
         module.link_in(llvm.parse_assembly(_NEVER))
+    alone = module.clone()  # to emit code changes a module
     code: bytes = target_machine().emit_object(module)
     strangers = _undefined(module) - _KNOWN
     if strangers:
         raise Unusable(f"{kernel.__name__} calls {', '.join(sorted(strangers))}, which only numba can give")
-    return bytes([results]) + code
+    try:
+        block = link(target_machine(moves=True).emit_object(alone), name, BLOCK_AT)
+    except NotAlone:
+        return Code(results, 0, b"", code)
+    return Code(results, block.entry, block.code, code)
 
 
 def _undefined(module: Any) -> set[str]:

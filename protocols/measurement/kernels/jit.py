@@ -5,7 +5,8 @@ it gives the same integers either way. No fastmath, and nothing in parallel insi
 other instead (a compiled kernel lets go of the GIL).
 
 numba is imported only to compile. Its own cache needs 0.5 to 0.7 s and 40 MB to start again, nearly all of it for
-importing the compiler; here the finished object code is kept as a file, and llvmlite alone puts it into memory.
+importing the compiler; here the finished code is kept as a file, which is mapped into memory as a program is
+(`machine_code`).
 The folder's name is a hash of everything that the code depends on, so that another build, CPU or version of numba
 never meets it. The check in `check` still stands between a file and its use.
 """

@@ -11,17 +11,19 @@ import hashlib
 import importlib
 import logging
 import os
-import platform
 import stat
 import sys
 import tempfile
 from functools import cache
-from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 _log: Final = logging.getLogger(__name__)
-_DIGEST: Final = 32
+DIGEST: Final = 32
+"""Bytes of a kept file before its content."""
+# Of /proc/cpuinfo: which CPU it is and what it can do, on x86-64 and AArch64.
+_CPU: Final = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features")
 
 
 def folder() -> Path:
@@ -41,20 +43,37 @@ def folder() -> Path:
 @cache
 def build() -> str:
     """A hash of all that machine code depends on: the kernels' sources, the compiler, Python and the CPU."""
-    llvm: Any = importlib.import_module("llvmlite.binding")
-
     digest = hashlib.sha256()
     here = Path(__file__).parent
     for source in [*sorted(here.glob("*.py")), here.parent.parent / "plc" / "roles.py"]:
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    try:
-        numba = metadata.version("numba")
-    except metadata.PackageNotFoundError:
-        numba = ""
-    features = ",".join(f"{name}{on:d}" for name, on in sorted(llvm.get_host_cpu_features().items()))
-    parts = (numba, metadata.version("llvmlite"), sys.version, platform.machine(), llvm.get_host_cpu_name(), features)
+    parts = (*map(_version, ("numba", "llvmlite")), sys.version, os.uname().machine, _cpu())
     digest.update("\0".join(parts).encode())
     return digest.hexdigest()[:24]
+
+
+def _version(package: str) -> str:
+    """What a package says of its version, without loading it; "" where it is not there."""
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        return ""
+    return Path(found.origin).with_name("_version.py").read_text("utf-8")
+
+
+def _cpu() -> str:
+    """Which CPU this is and what it can do. LLVM is asked only where the system's own words cannot be read: to load it
+    takes 50 MB."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    found = sorted({line for line in lines if line.startswith(_CPU)})
+    if found:
+        return "\n".join(found)
+    llvm: Any = importlib.import_module("llvmlite.binding")
+
+    features = ",".join(f"{name}{on:d}" for name, on in sorted(llvm.get_host_cpu_features().items()))
+    return f"{llvm.get_host_cpu_name()} {features}"
 
 
 @cache
@@ -87,8 +106,8 @@ def read(file: Path) -> bytes | None:
         kept = file.read_bytes()
     except OSError:
         return None
-    code = kept[_DIGEST:]
-    if len(code) < 2 or hashlib.sha256(code).digest() != kept[:_DIGEST]:
+    code = kept[DIGEST:]
+    if len(code) < 2 or hashlib.sha256(code).digest() != kept[:DIGEST]:
         _log.warning("%s is damaged; it is made anew", file)
         return None
     return code

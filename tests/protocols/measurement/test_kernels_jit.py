@@ -1,4 +1,4 @@
-"""Where machine code comes from, and what happens when it cannot be kept, is damaged, or is wrong.
+"""Where machine code comes from and who loads it, and what happens when it cannot be kept, is damaged, or is wrong.
 
 Each case is a process of its own: what is compiled stays with a process.
 """
@@ -18,18 +18,23 @@ from protocols.measurement.kernels import check, jit, kept, scan
 _CHECK = """
 import logging, sys
 logging.basicConfig(format="%(message)s")
+if "noexec" in sys.argv:  # as of a folder on a disk without the right to execute
+    import mmap
+    def refuse(*args):
+        raise PermissionError("no")
+    mmap.mmap = refuse
 from protocols.measurement.kernels import check, jit, scan
 holds = check.holds()
 if "tamper" in sys.argv:
     entry = next(iter(scan.scan._entries.values()))
     entry.call = lambda flat: (0, 0, 0)
     holds = check.holds()
-print(holds, jit.enabled(), "numba" in sys.modules)
+print(holds, jit.enabled(), *("numba" in sys.modules, "llvmlite" in sys.modules))
 """
 
 
 def checked(cache: Path, *words: str, **environment: str) -> tuple[str, str]:
-    """(holds, enabled, whether numba was needed) as text, and what was said."""
+    """(holds, enabled, whether numba was needed, whether LLVM was) as text, and what was said."""
     done = subprocess.run(
         [sys.executable, "-c", _CHECK, *words],
         capture_output=True,
@@ -45,12 +50,16 @@ def checked(cache: Path, *words: str, **environment: str) -> tuple[str, str]:
 def kept_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache into which one process has put its kernels."""
     cache = tmp_path_factory.mktemp("cache")
-    assert checked(cache) == ("True True True", "")
+    assert checked(cache) == ("True True True True", "")
     return cache
 
 
 def test_a_second_start_needs_no_compiler(kept_folder: Path) -> None:
-    assert checked(kept_folder) == ("True True False", "")
+    assert checked(kept_folder) == ("True True False False", "")
+
+
+def test_where_its_file_cannot_be_mapped_llvm_loads_it(kept_folder: Path) -> None:
+    assert checked(kept_folder, "noexec") == ("True True False True", "")
 
 
 def test_a_damaged_file_is_made_anew(kept_folder: Path, tmp_path: Path) -> None:
@@ -59,9 +68,9 @@ def test_a_damaged_file_is_made_anew(kept_folder: Path, tmp_path: Path) -> None:
     for file in build.iterdir():
         (tmp_path / build.name / file.name).write_bytes(file.read_bytes()[:-100])
     said, warned = checked(tmp_path)
-    assert said == "True True True"
+    assert said == "True True True True"
     assert "is damaged; it is made anew" in warned
-    assert checked(tmp_path) == ("True True False", "")
+    assert checked(tmp_path) == ("True True False False", "")
 
 
 def test_a_folder_that_others_may_write_is_not_trusted(kept_folder: Path) -> None:
@@ -71,7 +80,7 @@ def test_a_folder_that_others_may_write_is_not_trusted(kept_folder: Path) -> Non
         said, warned = checked(kept_folder)
     finally:
         build.chmod(0o700)
-    assert said == "True True True"
+    assert said == "True True True True"
     assert "compiled anew at each start" in warned
     assert "other users can write it" in warned
 
@@ -79,18 +88,18 @@ def test_a_folder_that_others_may_write_is_not_trusted(kept_folder: Path) -> Non
 def test_where_nothing_can_be_kept_kernels_are_compiled_in_memory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     said, warned = checked(tmp_path / "file")
-    assert said == "True True True"
+    assert said == "True True True True"
     assert warned.count("compiled anew at each start") == 1
 
 
 def test_wrong_machine_code_is_found_and_left(kept_folder: Path) -> None:
     said, warned = checked(kept_folder, "tamper")
-    assert said == "False False False"
+    assert said == "False False False False"
     assert "do not agree" in warned
 
 
 def test_off_needs_no_compiler(tmp_path: Path) -> None:
-    assert checked(tmp_path, LINETALLY_JIT="off") == ("True False False", "")
+    assert checked(tmp_path, LINETALLY_JIT="off") == ("True False False False", "")
     assert not list(tmp_path.iterdir())
 
 
