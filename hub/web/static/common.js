@@ -129,9 +129,10 @@ export function ribbon(node, view, height) {
 export function shiftWords(view) {
   if (!view.shift) return t("no_shift");
   const [date, name] = view.shift.split("/");
+  if (name === undefined) return view.shift; // of another make of gateway, by Sparkplug
   const spoken = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", timeZone: "UTC" });
   const parsed = Date.parse(`${date}T00:00:00Z`);
-  return t("of_shift", { name: name ?? "", day: Number.isNaN(parsed) ? date : spoken.format(parsed) });
+  return t("of_shift", { name, day: Number.isNaN(parsed) ? date : spoken.format(parsed) });
 }
 
 // The figures of a view. Those that Sparkplug tells are rounded by the gateway: no fraction, no losses, no coverage.

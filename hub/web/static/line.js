@@ -105,7 +105,9 @@ function pieces(f) {
       el("span", { class: apart >= 0 ? "ahead" : "behind" }, t(apart >= 0 ? "ahead" : "behind", { count: count(Math.abs(apart)) })),
       el("span", { class: "quiet" }, whole === null ? "" : ` · ${t("of_target_shift", { target: count(whole) })}`));
   }
-  const bar = $("pieces-bar"), end = Math.max(whole ?? now ?? 0, f.good_count, 1);
+  const bar = $("pieces-bar");
+  bar.style.display = now === null && whole === null ? "none" : ""; // without an end a full bar would tell nothing
+  const end = Math.max(whole ?? now ?? 0, f.good_count, 1);
   bar.querySelector(".have").setAttribute("width", (100 * f.good_count) / end);
   const mark = bar.querySelector(".mark");
   mark.setAttribute("width", now === null ? 0 : 0.7);

@@ -126,7 +126,9 @@ def test_a_death_shows_at_once_and_sparkplug_alone_is_enough(local: tuple[Plant,
         expect(page.locator("#good")).to_have_text("4,711")
         expect(page.locator("#standing")).to_have_text("By Sparkplug, rounded")
         expect(page.locator("#quality .value")).to_have_text("–")
-        tells(**{names.GOOD: 4_712})
+        expect(page.locator("#pieces-bar")).to_be_hidden()
+        tells(**{names.GOOD: 4_712, names.SHIFT: "Day"})
+        expect(page.locator("#shift")).to_have_text("· Day")
         expect(page.locator("#good")).to_have_text("4,712")
         page.wait_for_timeout(6_000)  # Sparkplug says only what changes
         expect(page.locator("#silent-line")).to_be_hidden()
