@@ -8,22 +8,25 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol, TypeAlias
 
 from agent.clock import Clock
 from agent.config_line import LineSettings, ModbusSource, OpcuaSource, ReplaySource
-from agent.image import Image
+from agent.image import Image, Values
 from agent.raw_meter import RawMeter
 from agent.watchdog import READ_LIMIT_S
 from protocols.measurement.account import Window
-from protocols.plc.sample import SampleBlock
 
 CLOCK_TOLERANCE_MS: Final = 2000
 """Real milliseconds by which a PLC's clock may differ before the gateway's is used (oee.md, edge rules)."""
 _TRANSIT_MS: Final = 500  # ours: network and event loop
 _I64: Final = 2**63
 _LATE_SAID_EACH: Final = 100  # ours: a slow network would fill the log
+
+
+Fresh: TypeAlias = tuple[int, int | None, int | None]
+"""A value that was read: its column, the value (None: not good), the PLC's time in Unix ms (None: it tells none)."""
 
 
 class LineInput(Protocol):
@@ -34,6 +37,8 @@ class LineInput(Protocol):
     def now_ms(self) -> int: ...
 
     def put(self, column: int, value: int | None, source_ms: int | None) -> None: ...
+
+    def put_all(self, values: Iterable[Fresh]) -> None: ...
 
     def begin(self, since_ms: int | None = None) -> None: ...
 
@@ -99,22 +104,49 @@ class Line:
 
     def put(self, column: int, value: int | None, source_ms: int | None) -> None:
         """A fresh value; None when its quality is bad or it is no usable number. `source_ms`: the PLC's time."""
+        self.put_all(((column, value, source_ms),))
+
+    def put_all(self, values: Iterable[Fresh]) -> None:
+        """Fresh values of one answer, in their order."""
         now = self._clock.now_ms()
-        time_ms = now if source_ms is None else source_ms
-        good = value is not None and -_I64 <= value < _I64
-        self.last[column] = (value if good else None, source_ms, now)
-        unknown_ms = self._unknown_ms.pop(column, None)
-        if unknown_ms is not None:
-            time_ms = max(time_ms, unknown_ms)  # it changed before we came: it is known from then on
-        elif 0 < self._connected_ms - time_ms <= self._tolerance_ms:
+        last, unknown = self.last, self._unknown_ms
+        told: int | None = None
+        same: Values | None = None  # of the time that was told last
+        for column, value, source_ms in values:
+            good = value is not None and -_I64 <= value < _I64
+            last[column] = (value if good else None, source_ms, now)
+            if not good or column in unknown:
+                self._put_unknown(column, value if good else None, now if source_ms is None else source_ms, now)
+                same = None  # what comes now holds after it
+                continue
+            if same is None or source_ms != told:
+                told, same = source_ms, []
+                self._image.put(self._placed(now if source_ms is None else source_ms, now), same)
+            same.append((column, value))
+
+    def _placed(self, time_ms: int, now: int) -> int:
+        """From when on a good value holds whose column had one before."""
+        if 0 < self._connected_ms - time_ms <= self._tolerance_ms:
             time_ms = self._connected_ms  # its clock is a little behind
         if abs(time_ms - now) > self._tolerance_ms:
-            if unknown_ms is None or time_ms > now:
-                self._doubt(time_ms - now)
+            self._doubt(time_ms - now)
             time_ms = now
-        if not good:
+        return time_ms
+
+    def _put_unknown(self, column: int, value: int | None, time_ms: int, now: int) -> None:
+        """A value that is not good, or the first good one after it."""
+        unknown_ms = self._unknown_ms.pop(column, None)
+        if unknown_ms is None:
+            time_ms = self._placed(time_ms, now)
+        else:
+            time_ms = max(time_ms, unknown_ms)  # it changed before we came: it is known from then on
+            if abs(time_ms - now) > self._tolerance_ms:
+                if time_ms > now:
+                    self._doubt(time_ms - now)
+                time_ms = now
+        if value is None:
             self._unknown_ms[column] = time_ms
-        self._image.put(time_ms, column, value if good and value is not None else 0, good)
+        self._image.put(time_ms, [(column, value)])
 
     def alive(self, age_ms: float = 0.0) -> None:
         """The source heard of its peer `age_ms` real milliseconds ago."""
@@ -146,17 +178,17 @@ class Line:
         until_ms = now_ms - self.delay_ms
         if until_ms <= self.meter.closed_until_ms:
             return []  # the clock was set back: wait until it comes by again
-        windows = self.meter.measure(until_ms, lambda at_ms: self._release(at_ms, until_ms))
+        windows = self.meter.measure(until_ms, lambda at_ms: self._give(at_ms, until_ms))
         if self.late_count >= self._late_said + (_LATE_SAID_EACH if self._late_said else 1):
             self._late_said = self.late_count
             words = "%d values so far came after their time was measured, over %.1f s late; they count from then on"
             self.log.warning(words, self._late_said, self.delay_ms / self._scale / 1000)
         return windows
 
-    def _release(self, at_ms: int, until_ms: int) -> list[SampleBlock]:
+    def _give(self, at_ms: int, until_ms: int) -> None:
         # At the edges on the way there nothing is repeated: chunks must not change what is measured.
-        block = self._image.release(at_ms, repeat=at_ms == until_ms)
-        return [] if block is None else [block]
+        for row in self._image.release(at_ms, repeat=at_ms == until_ms):
+            self.meter.push_row(*row)
 
     def _doubt(self, difference_ms: int) -> None:
         if not self._clock_doubted:

@@ -21,14 +21,17 @@ from protocols.measurement.account import Window
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.meter import LineMeter
 from protocols.measurement.replay import joined
-from protocols.plc.sample import SampleBlock
+from protocols.plc.sample import Row, SampleBlock
 
 ROWS_A_CHUNK: Final = 4096
 """More rows than this end a chunk before its edge: it must travel in one message."""
 _NO_ROWS: Final = SampleBlock(np.empty(0, np.int64), np.empty((0, 1), np.int64), np.empty(0, np.uint32))
 
-Rows = Callable[[int], Iterable[SampleBlock]]
-"""The rows up to and at a time that were not given before, in order."""
+_ROWS_LOOSE: Final = 16
+"""So many single rows are put together: a block of one takes more memory than its row."""
+
+Give = Callable[[int], None]
+"""Pushes the rows up to and at a time that were not pushed before, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class RawMeter(LineMeter):
         self._closed: list[ClosedChunk] = []
         self._lost: list[LostRaw] = []
         self._given: list[SampleBlock] = []
+        self._loose: list[Row] = []  # given after those
         self._rows = 0
         self._grid_ms = min(GRID_MS, configuration.window_ms)
         self._opening: Mapping[str, Any] | None = None
@@ -98,18 +102,26 @@ class RawMeter(LineMeter):
         if self.keeps:
             self._note(block)
 
-    def measure(self, until_ms: int, rows: Rows) -> list[Window]:
+    def push_row(self, time_ms: int, values: tuple[int, ...], valid: int) -> None:
+        super().push_row(time_ms, values, valid)
+        if self.keeps:
+            self._loose.append((time_ms, values, valid))
+            self._rows += 1
+            if len(self._loose) >= _ROWS_LOOSE:
+                self._gather()
+
+    def measure(self, until_ms: int, give: Give) -> list[Window]:
         """Takes the rows up to `until_ms`, to which all are known, and gives the windows that this closed."""
         windows: list[Window] = []
         if self.keeps:
             while self._edge_ms < until_ms:
-                self._push_all(rows(self._edge_ms))
+                give(self._edge_ms)
                 following = self._edge_ms + self._grid_ms
                 if self._rows or following >= until_ms:
                     windows += self.advance(self._edge_ms)
                     self._cut(self._edge_ms)
                 self._edge_ms = following
-        self._push_all(rows(until_ms))
+        give(until_ms)
         windows += self.advance(until_ms)
         if self._rows >= ROWS_A_CHUNK and until_ms > self._raw_start_ms:
             self._cut(until_ms)
@@ -119,7 +131,7 @@ class RawMeter(LineMeter):
     def begin_chunks(self, at_ms: int) -> None:
         """From now on there are chunks; all rows up to `at_ms` have been given, and none after it."""
         self.keeps = True
-        self._given, self._rows = [], 0
+        self._given, self._loose, self._rows = [], [], 0
         self._opening = self.memory()
         self._raw_start_ms = at_ms
         self._edge_ms = self._next_edge(at_ms)
@@ -148,14 +160,21 @@ class RawMeter(LineMeter):
         except Malformed:  # it is too long, and will be lost when it ends
             return None
 
-    def _push_all(self, blocks: Iterable[SampleBlock]) -> None:
+    def push_all(self, blocks: Iterable[SampleBlock]) -> None:
+        """Takes blocks in time order."""
         for block in blocks:
             self.push(block)
 
     def _note(self, block: SampleBlock) -> None:
         if len(block):
+            self._gather()
             self._given.append(block)
             self._rows += len(block)
+
+    def _gather(self) -> None:
+        if self._loose:
+            self._given.append(SampleBlock.from_rows(self._loose))
+            self._loose = []
 
     def _cut(self, end_ms: int) -> None:
         reason = self.no_room
@@ -166,12 +185,13 @@ class RawMeter(LineMeter):
             reason = str(error)
         if reason is not None:
             self._lost.append(LostRaw(self.configuration.line_id, self._raw_start_ms, end_ms, reason))
-        self._given, self._rows = [], 0
+        self._given, self._loose, self._rows = [], [], 0
         self._opening = self.memory()
         self._raw_start_ms = end_ms
 
     def _chunk(self, end_ms: int) -> Chunk:
         configuration = self.configuration
+        self._gather()
         block = joined(self._given) if self._given else _NO_ROWS
         return Chunk(configuration.line_id, configuration.hash, self._raw_start_ms, end_ms, self._opening, block)
 

@@ -77,7 +77,8 @@ class ReplayedLine:
             return []
         if not self.meter.keeps and until_ms > self._raw_from_ms:
             self.meter.begin_chunks(self.meter.floor_ms)
-        return self.meter.measure(until_ms, Feed(self._blocks(until_ms)).until)
+        feed = Feed(self._blocks(until_ms))
+        return self.meter.measure(until_ms, lambda at_ms: self.meter.push_all(feed.until(at_ms)))
 
     def _blocks(self, until_ms: int) -> Iterator[SampleBlock]:
         """The rows before `until_ms` that the meter has not had, the same that a replay in one go would have."""

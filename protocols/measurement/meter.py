@@ -22,6 +22,7 @@ from protocols.measurement.configuration import Encoding, LineConfiguration
 from protocols.measurement.kernels import scan as k
 from protocols.measurement.machine import PackML, PiecesOnly, RunningBit, Speed, StateValues
 from protocols.measurement.mapping import category_table, cycle_table, legal_table, state_table
+from protocols.measurement.quiet import QuietRows
 from protocols.measurement.shown import RECENT_MS, RIBBON_RUNS, STOPS_SHOWN, Shown
 from protocols.measurement.startup import Starts
 from protocols.measurement.timeline import Resolved, Stop, Stretch, Timeline
@@ -73,6 +74,7 @@ class LineMeter:
         self._limits = _limits(configuration)
         self._lanes = lanes(configuration)
         self._memory = k.fresh_carry(len(self._lanes))
+        self._quiet = QuietRows(self._limits, self._lanes)
         self._closed_ms = start_ms
         self._handed_ms = start_ms
         self._timeline = Timeline(start_ms, configuration.definition)
@@ -95,6 +97,9 @@ class LineMeter:
     @property
     def last_sample_ms(self) -> int:
         """The time of the newest row, or the meter's start."""
+        quiet_ms = self._quiet.last_ms
+        if quiet_ms is not None:
+            return quiet_ms
         return int(self._memory[k.LAST_MS]) if self._memory[k.SEEN] else self._closed_ms
 
     def push(self, block: SampleBlock) -> None:
@@ -104,9 +109,29 @@ class LineMeter:
             return
         if int(block.time_ms[0]) < max(self.last_sample_ms, self._closed_ms):
             raise Malformed(f"rows reach back to {int(block.time_ms[0])}, before {self.last_sample_ms}")
+        self._end_quiet()
         for first in range(0, rows, _ROWS_A_CALL):
             last = first + _ROWS_A_CALL
             self._scan(block.time_ms[first:last], block.values[first:last], block.valid[first:last])
+
+    def push_row(self, time_ms: int, values: tuple[int, ...], valid: int) -> None:
+        """Takes one row, as `push` does a block of one; that nothing happens in most rows is found out cheaply here."""
+        if time_ms < max(self.last_sample_ms, self._closed_ms):
+            raise Malformed(f"a row reaches back to {time_ms}, before {self.last_sample_ms}")
+        if self._quiet.take(time_ms, values, valid):
+            return
+        self._end_quiet()
+        block = SampleBlock.from_rows([(time_ms, values, valid)])
+        self._scan(block.time_ms, block.values, block.valid)
+        self._quiet.begin(self._memory, values, valid)
+
+    def _end_quiet(self) -> None:
+        self._quiet.end(self._memory)
+        self._take_quiet()
+
+    def _take_quiet(self) -> None:
+        if self._quiet.rows:
+            self._deltas.append(np.array(self._quiet.take_rows(), np.int64))
 
     def _scan(self, time_ms: k.I64, values: k.I64, valid: k.U32) -> None:
         rows = len(time_ms)
@@ -159,6 +184,7 @@ class LineMeter:
         windows = self._accounts(closed, resolved, self._starts)
         self._hand_out(resolved, min(end_ms, decided - 1))
         self._shown.remember(windows, resolved.stretches, resolved.stops, self._closed_ms)
+        self._take_quiet()
         deltas = self._all_deltas()
         self._deltas = [deltas[deltas[:, 0] > end_ms]]
         self._moves = self._moves[bisect_right(self._moves, (end_ms, -1)) :]
@@ -236,6 +262,7 @@ class LineMeter:
         """Of `carry`, what the windows to come depend on."""
         # A row at the last window's very end may have come after it was closed: what is remembered has one form.
         self._timeline.forget(self._closed_ms)
+        self._quiet.write(self._memory)
         return {
             "armed": int(self._starts.armed),
             "changes": [[at, product] for at, product in self._changes],
@@ -280,6 +307,7 @@ class LineMeter:
     @property
     def _stale_ms(self) -> int:
         """When the last news is too old, if none comes."""
+        self._quiet.write(self._memory)
         news = self.last_sample_ms
         if self.configuration.heartbeat and self._memory[k.SEEN]:
             news = min(news, int(self._memory[k.HEART_MS]))
@@ -287,6 +315,9 @@ class LineMeter:
 
     def _settle(self, now_ms: int) -> None:
         """Lets happen what happens without a row, as the kernel would before the next one."""
+        if self._quiet.still(now_ms):
+            return
+        self._end_quiet()
         runs, events = np.empty((2, 2), np.int64), np.empty((2, 3), np.int64)
         run_rows, event_rows = k.settle(now_ms, self._legal, self._limits, self._memory, runs, 0, events, 0)
         self._take(runs[:run_rows], events[:event_rows])
@@ -295,6 +326,8 @@ class LineMeter:
         """All that are not in a closed window, as one array."""
         if len(self._deltas) != 1:
             self._deltas = [np.concatenate(self._deltas) if self._deltas else np.empty((0, 4), np.int64)]
+        if self._quiet.rows:
+            return np.concatenate((self._deltas[0], np.array(self._quiet.rows, np.int64)))
         return self._deltas[0]
 
     def _accounts(self, windows: list[Cut], resolved: Resolved, starts: Starts) -> list[Window]:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import Malformed
 from protocols.plc.roles import COLUMNS, ROLES, Quality, SignalRole
+
+Row: TypeAlias = tuple[int, tuple[int, ...], int]
+"""One row by itself: time_ms, values by column, valid bits, each as in `SampleBlock`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class SampleBlock:
         return len(self.time_ms)
 
     @classmethod
-    def from_rows(cls, rows: Iterable[tuple[int, tuple[int, ...], int]]) -> SampleBlock:
+    def from_rows(cls, rows: Iterable[Row]) -> SampleBlock:
         """A block from (time_ms, values by column, valid bits) tuples, all of one width."""
         listed = list(rows)
         columns = len(listed[0][1]) if listed else ROLES

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agent.clock import ManualClock
 from agent.line import Line
@@ -102,7 +104,7 @@ def test_when_a_value_holds_from(
     caplog.set_level(logging.WARNING, "linetally")
     running = Running(tmp_path)
     taken: list[int] = []
-    monkeypatch.setattr(running.line._image, "put", lambda time_ms, column, value, good: taken.append(time_ms - START))
+    monkeypatch.setattr(running.line._image, "put", lambda time_ms, values: taken.append(time_ms - START))
     hour = 3_600_000
 
     def put(at_ms: int, source_ms: int, *, good: bool = True) -> int:
@@ -152,3 +154,31 @@ def test_a_first_answer_that_is_taken_up_late_keeps_its_time(tmp_path: Path) -> 
         assert running.line.last[SignalRole.TOTAL][1] == value_ms
     times = sorted(waiting[0] for waiting in running.line._image._waiting)
     assert times[-4:] == [asked_ms + 5, asked_ms + 5, asked_ms + 1000, asked_ms + 1000]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((SignalRole.STATE, SignalRole.TOTAL, SignalRole.REJECT)),
+            st.one_of(st.none(), st.integers(0, 3), st.just(2**63)),
+            st.one_of(st.none(), st.sampled_from((-5_000, 990, 999, 1_000, 1_001, 90_000))),
+        ),
+        max_size=12,
+    ),
+    st.integers(0, 12),
+)
+def test_values_of_one_answer_are_what_they_would_be_one_by_one(
+    tmp_path: Path, values: list[tuple[int, int | None, int | None]], cut: int
+) -> None:
+    told = [(column, value, None if at is None else START + at) for column, value, at in values]
+    one_by_one, together = Running(tmp_path), Running(tmp_path)
+    for running in (one_by_one, together):
+        running.clock.advance_to(START + 1_000)
+    for value in told:
+        one_by_one.line.put(*value)
+    together.line.put_all(told[:cut])
+    together.line.put_all(told[cut:])
+    rows = [running.line._image.release(START + 100_000) for running in (one_by_one, together)]
+    assert rows[0] == rows[1]
+    assert one_by_one.line.last == together.line.last

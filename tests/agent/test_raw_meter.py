@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from agent import raw_meter
-from agent.raw_meter import ClosedChunk, RawMeter
+from agent.raw_meter import ClosedChunk, Give, RawMeter
 from protocols.evidence import canonical
 from protocols.evidence.merkle import leaf_hash
 from protocols.evidence.raw import Chunk, decode_chunk, decompress
@@ -32,11 +31,21 @@ class Source:
         self.block = block
         self.at = 0
 
-    def until(self, until_ms: int) -> Iterator[SampleBlock]:
-        first, self.at = self.at, int(self.block.time_ms.searchsorted(until_ms, "right"))
-        rows = slice(first, self.at)
-        if self.at > first:
-            yield SampleBlock(self.block.time_ms[rows], self.block.values[rows], self.block.valid[rows])
+    def into(self, meter: RawMeter, *, by_row: bool = False) -> Give:
+        """`by_row`: whether the meter gets them one by one."""
+
+        def give(until_ms: int) -> None:
+            first, self.at = self.at, int(self.block.time_ms.searchsorted(until_ms, "right"))
+            part = slice(first, self.at)
+            block = SampleBlock(self.block.time_ms[part], self.block.values[part], self.block.valid[part])
+            if not by_row:
+                meter.push(block)
+                return
+            times, listed, valid = block.time_ms.tolist(), block.values.tolist(), block.valid.tolist()
+            for at, values, mask in zip(times, listed, valid, strict=True):
+                meter.push_row(at, tuple(values), mask)
+
+        return give
 
 
 def opened(closed: ClosedChunk) -> Chunk:
@@ -68,7 +77,7 @@ def test_every_run_of_chunks_gives_the_signed_windows(case: Case, data: st.DataO
     signed: list[Window] = []
     closed: list[ClosedChunk] = []
     for tick in ticks:
-        signed += meter.measure(tick, source.until)
+        signed += meter.measure(tick, source.into(meter, by_row=data.draw(st.booleans())))
         closed += meter.take_chunks()
         if data.draw(st.booleans()):
             meter = restarted(meter)
@@ -99,27 +108,27 @@ def test_every_run_of_chunks_gives_the_signed_windows(case: Case, data: st.DataO
 def test_a_chunk_without_news_is_one_however_long(caplog: pytest.LogCaptureFixture) -> None:
     block = simple([(0, 6, 1), (2, 6, 3)])
     source, meter = Source(block), RawMeter(CONFIGURATION, START)
-    meter.measure(START + 30_000, source.until)
-    meter.measure(START + 3 * DAY + 1000, source.until)
+    meter.measure(START + 30_000, source.into(meter))
+    meter.measure(START + 3 * DAY + 1000, source.into(meter))
     chunks = meter.take_chunks()
     assert [(c.start_ms - START, c.end_ms - START, c.samples) for c in chunks] == [
         (0, MINUTE, 2),
         (MINUTE, 3 * DAY, 0),
     ]
     # While time goes on as usual there is one each minute, so that a window's chunks are there before it is signed.
-    windows = meter.measure(START + 3 * DAY + MINUTE + 1000, source.until)
+    windows = meter.measure(START + 3 * DAY + MINUTE + 1000, source.into(meter))
     assert windows[-1].end_ms == START + 3 * DAY + MINUTE == meter.take_chunks()[-1].end_ms
 
 
 def test_a_row_that_came_late_belongs_to_the_chunk_in_which_it_was_measured() -> None:
     meter = RawMeter(CONFIGURATION, START)
-    meter.measure(START + MINUTE + 500, Source(simple([(0, 6, 1)])).until)
+    meter.measure(START + MINUTE + 500, Source(simple([(0, 6, 1)])).into(meter))
     late = simple([(121, 6, 9)])
     assert late.time_ms[0] == meter.floor_ms + 500 == START + MINUTE + 500
-    meter.measure(START + 2 * MINUTE + 500, Source(late).until)
+    meter.measure(START + 2 * MINUTE + 500, Source(late).into(meter))
     at_the_edge = simple([(240, 2, 9)])
     meter.push(at_the_edge)
-    meter.measure(START + 3 * MINUTE + 500, Source(simple([])).until)
+    meter.measure(START + 3 * MINUTE + 500, Source(simple([])).into(meter))
     chunks = [opened(each) for each in meter.take_chunks()]
     assert [len(chunk.block) for chunk in chunks] == [1, 1, 1]
     assert chunks[2].start_ms == at_the_edge.time_ms[0] == chunks[2].block.time_ms[0]
@@ -130,7 +139,7 @@ def test_very_many_rows_end_a_chunk_early(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(raw_meter, "ROWS_A_CHUNK", 10)
     block = simple([(at, 6, at % 100) for at in range(300)])
     source, meter = Source(block), RawMeter(CONFIGURATION, START)
-    signed = [w for ms in range(1000, 150_001, 1000) for w in meter.measure(START + ms, source.until)]
+    signed = [w for ms in range(1000, 150_001, 1000) for w in meter.measure(START + ms, source.into(meter))]
     chunks = [opened(each) for each in meter.take_chunks()]
     assert max(len(chunk.block) for chunk in chunks) <= 12
     assert {START + MINUTE, START + 2 * MINUTE} <= {chunk.end_ms for chunk in chunks}
@@ -141,16 +150,16 @@ def test_very_many_rows_end_a_chunk_early(monkeypatch: pytest.MonkeyPatch) -> No
 def test_without_room_chunks_are_counted_and_the_next_ones_still_stand_alone() -> None:
     block = simple([(at, 6, at % 100) for at in range(0, 900, 2)])
     source, meter = Source(block), RawMeter(CONFIGURATION, START)
-    signed = meter.measure(START + MINUTE + 1, source.until)
+    signed = meter.measure(START + MINUTE + 1, source.into(meter))
     meter.no_room = "no room"
-    signed += meter.measure(START + 4 * MINUTE + 1, source.until)
+    signed += meter.measure(START + 4 * MINUTE + 1, source.into(meter))
     assert [(lost.from_ms - START, lost.reason) for lost in meter.take_lost()] == [
         (MINUTE, "no room"),
         (2 * MINUTE, "no room"),
         (3 * MINUTE, "no room"),
     ]
     meter.no_room = None
-    signed += meter.measure(START + 7 * MINUTE + 1, source.until)
+    signed += meter.measure(START + 7 * MINUTE + 1, source.into(meter))
     chunks = [opened(each) for each in meter.take_chunks()]
     assert [(c.start_ms - START) // MINUTE for c in chunks] == [0, 4, 5, 6]
     told = compare(signed, replay(CONFIGURATION, map(rows_of, chunks)).windows)
@@ -163,7 +172,7 @@ def test_a_chunk_that_cannot_be_written_is_said_and_not_fatal() -> None:
     meter = RawMeter(CONFIGURATION, START)
     meter.push(block)
     assert meter.open_chunk() is None
-    meter.measure(START + MINUTE + 1, Source(simple([])).until)
+    meter.measure(START + MINUTE + 1, Source(simple([])).into(meter))
     assert [lost.reason for lost in meter.take_lost()] == ["raw chunk: 70000 rows; at most 65536"]
     assert not meter.has_chunks
 
@@ -171,5 +180,5 @@ def test_a_chunk_that_cannot_be_written_is_said_and_not_fatal() -> None:
 def test_it_can_be_switched_off() -> None:
     block = simple([(at, 6, at % 100) for at in range(0, 900, 2)])
     meter = RawMeter(CONFIGURATION, START, keeps=False)
-    windows = meter.measure(START + 7 * MINUTE + 1, Source(block).until)
+    windows = meter.measure(START + 7 * MINUTE + 1, Source(block).into(meter))
     assert len(windows) == 7 and not meter.has_chunks and meter.open_chunk() is None

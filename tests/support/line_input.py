@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from agent.line import Fresh
 
 
 class LineRecorder:
@@ -26,6 +28,9 @@ class LineRecorder:
 
     def put(self, column: int, value: int | None, source_ms: int | None) -> None:
         self.values.append((column, value, source_ms))
+
+    def put_all(self, values: Iterable[Fresh]) -> None:
+        self.values += values
 
     def alive(self, age_ms: float = 0.0) -> None:
         self.alive_count += 1
