@@ -32,6 +32,7 @@ from protocols.evidence.cose import Kid, key_id
 from protocols.evidence.keys import load_public_key
 from protocols.evidence.record import MAX_BYTES, NO_PREVIOUS, RecordHash, SignedRecord, record_hash
 from protocols.evidence.rotation import check_rotation
+from protocols.evidence.swift_records import read_records
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.plan import Plan
 from protocols.measurement.revisions import Amendment
@@ -139,13 +140,12 @@ def examine_all(
 ) -> list[SignedRecord | NotAdmitted]:
     """`examine` of a batch's (bytes, gateway id of the topic).
 
-    All are read before the first signature is checked: the interpreter and the curve's arithmetic each fill the
-    processor's caches, and in turns they drive each other out of them, a tenth of the time.
+    All are read before the first signature is checked: many records are read faster at once than one by one.
     """
-    read = [_read(raw) for raw, _ in arrived]
+    read = read_records([raw for raw, _ in arrived])
     return [
-        found if isinstance(found, NotAdmitted) else _vouch(found, keys, topic)
-        for found, (_, topic) in zip(read, arrived, strict=True)
+        _unread(raw, found) if isinstance(found, Malformed) else _vouch(found, keys, topic)
+        for found, (raw, topic) in zip(read, arrived, strict=True)
     ]
 
 
@@ -154,14 +154,11 @@ def examine(raw: bytes, keys: Mapping[Kid, Key], topic_gateway_id: str | None) -
     return examine_all([(raw, topic_gateway_id)], keys)[0]
 
 
-def _read(raw: bytes) -> SignedRecord | NotAdmitted:
+def _unread(raw: bytes, error: Malformed) -> NotAdmitted:
     if len(raw) > MAX_BYTES:
         # Not even hashed in full: the size cap comes before any work.
         return NotAdmitted(record_hash(raw[:MAX_BYTES]), "too-large", f"{len(raw)} bytes; at most {MAX_BYTES}")
-    try:
-        return SignedRecord(raw)
-    except Malformed as error:
-        return NotAdmitted(record_hash(raw), "malformed", str(error))
+    return NotAdmitted(record_hash(raw), "malformed", str(error))
 
 
 def _vouch(record: SignedRecord, keys: Mapping[Kid, Key], topic_gateway_id: str | None) -> SignedRecord | NotAdmitted:

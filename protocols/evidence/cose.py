@@ -120,8 +120,13 @@ def parse(message: bytes) -> Sign1:
         raise Malformed(f"an Ed25519 signature has {SIGNATURE_LENGTH} bytes, not {end - start}", payload_end)
     if end != len(message):
         raise Malformed("something follows the signature", end)
-    payload, signature = message[payload_start:payload_end], message[start:end]
+    return parsed(message, protected, payload_start, payload_end)
+
+
+def parsed(message: bytes, protected: bytes, payload_start: int, payload_end: int) -> Sign1:
+    """For who has found the parts of a message, and that the rest of it is as it must be: Malformed for a header."""
     kid, issuer, subject, content_type = _parse_protected(protected)
+    payload, signature = message[payload_start:payload_end], message[-SIGNATURE_LENGTH:]
     return Sign1(kid, issuer, subject, content_type, protected, payload, signature, payload_start)
 
 

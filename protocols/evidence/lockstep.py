@@ -116,6 +116,11 @@ class Walk:
         found: U8 = self.data[start[:, None] + np.arange(length)]
         return found
 
+    def pieces(self, length: int) -> list[bytes]:
+        """The next so many bytes of each."""
+        pieces = self.bytes_at(self.skip(length), length).tobytes()
+        return [pieces[i : i + length] for i in range(0, len(pieces), length)]
+
     def integer(self, low: int = 0, high: int = MAX_INT) -> I64:
         values, self.at = integers(self.data, self.at)
         self._stay()

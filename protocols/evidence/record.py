@@ -166,8 +166,19 @@ class SignedRecord:
         message = cose.parse(self.raw)
         if message.content_type != CONTENT_TYPE:
             raise Malformed(f"the content type must be {CONTENT_TYPE}")
+        self._know(message, decode_record(message.payload))
+
+    @classmethod
+    def of(cls, raw: bytes, message: cose.Sign1, record: Record) -> SignedRecord:
+        """For `swift_records` alone, which has read both from `raw` as strictly as it is done here."""
+        signed = object.__new__(cls)
+        object.__setattr__(signed, "raw", raw)
+        signed._know(message, record)
+        return signed
+
+    def _know(self, message: cose.Sign1, record: Record) -> None:
         object.__setattr__(self, "message", message)
-        object.__setattr__(self, "record", decode_record(message.payload))
+        object.__setattr__(self, "record", record)
         object.__setattr__(self, "hash", record_hash(self.raw))
 
     @property

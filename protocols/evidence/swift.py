@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Final
 
 import numpy as np
 
@@ -23,20 +23,19 @@ from protocols.evidence import canonical, cose
 from protocols.evidence.chain import ChainState
 from protocols.evidence.clockwatch import ClockRow
 from protocols.evidence.examination import At, Entry, Failed
-from protocols.evidence.fields import MAX_TIME_MS
 from protocols.evidence.keys import SIGNATURE_LENGTH, verify_signature
-from protocols.evidence.lockstep import I64, PADDING, Flags, Unusual, Walk, demand
+from protocols.evidence.lockstep import PADDING, Unusual, Walk, demand
 from protocols.evidence.record import (
-    BOOT_ID_LENGTH,
     CONTENT_TYPE,
-    MAX_OFFSET_MS,
-    NO_PREVIOUS,
     Amendment,
+    CheckpointSeen,
     RecordHash,
     RecordType,
     SignedRecord,
 )
-from protocols.evidence.swift_rows import Rows, Texts, read_lines
+from protocols.evidence.swift_records import read_frames, read_seen
+from protocols.evidence.swift_rows import Rows, read_lines
+from protocols.evidence.swift_statements import Texts
 from protocols.evidence.testimony import Hearing, Testimony, check_line
 from protocols.evidence.verdict import Step
 
@@ -44,7 +43,6 @@ Spread = Callable[[Callable[[range], bool], Iterable[range]], Iterable[bool]]
 """`map`, or that of a pool of threads: signatures are checked while columns are read."""
 
 _TAKEN: Final = re.compile(rb"\xa9\x01\x01\x02(?:\x6bmeasurement|\x69heartbeat|\x63gap|\x69amendment)\x03")
-_HASH_LENGTH: Final = len(NO_PREVIOUS)
 _SIGNATURES_AT_ONCE: Final = 256
 _TAIL: Final = b"\x58\x40"  # a byte string of 64
 
@@ -129,22 +127,12 @@ class _Batch:
     def read(self) -> None:
         """Checks all but the signatures. Raises Unusual, or what the slow way would, of whatever is not plain."""
         walk = self.payload
-        walk.expect(b"\xa9\x01\x01\x02")
-        types = [RecordType(name.decode("ascii", "replace")) if name in _TYPES else None for name in walk.texts()]
-        demand(None not in types)
-        walk.expect(b"\x03")
-        self.sequences = walk.integer()
-        walk.expect(b"\x04\x58\x20")
-        previous = walk.bytes_at(walk.skip(_HASH_LENGTH), _HASH_LENGTH)
-        self._follow(previous.tobytes())
-        walk.expect(b"\x05\x50")
-        boots = walk.bytes_at(walk.skip(BOOT_ID_LENGTH), BOOT_ID_LENGTH)
-        walk.expect(b"\x06\x82")
-        start_ms, end_ms = walk.integer(high=MAX_TIME_MS), walk.integer(high=MAX_TIME_MS)
-        demand(np.all(start_ms <= end_ms))
-        clocks = self._clock(walk)
-        walk.expect(b"\x08")
-        kinds = np.array([_NUMBER[each] for each in types if each is not None])
+        frames = read_frames(walk, self.texts)
+        types, start_ms, end_ms = frames.types, frames.start_ms, frames.end_ms
+        demand(all(each in _NUMBER for each in types))
+        self.sequences, self.sources = frames.sequences, set(frames.sources)
+        self._follow(frames.previous)
+        kinds = np.array([_NUMBER[each] for each in types])
         beats = np.flatnonzero(kinds == _NUMBER[RecordType.HEARTBEAT])
         part = walk.part(beats)
         part.expect(b"\xa0")
@@ -156,52 +144,27 @@ class _Batch:
         for line in lines:
             line.record = measured[line.record]
         plain = np.sort(np.concatenate((beats, measured)))
-        seen: list[int | None] = [None] * len(types)
-        for i, size in zip(plain.tolist(), self._seen(walk.part(plain)), strict=True):
-            seen[i] = size
+        seen: list[CheckpointSeen | None] = [None] * len(types)
+        for i, each in zip(plain.tolist(), read_seen(walk.part(plain)), strict=True):
+            seen[i] = each
         # What is told aside is rare: it is read as an object, which checks all of it again.
         for i in sorted({*range(len(types))} - {*plain.tolist()}):
             record = SignedRecord(self.raws[i])
             self.asides.append(record)
-            seen[i] = None if record.record.checkpoint_seen is None else record.record.checkpoint_seen.size
-        rows = zip(
-            self.sequences.tolist(), types, [row.tobytes() for row in boots], start_ms.tolist(), end_ms.tolist(),
-            *clocks, seen, strict=True,
+            seen[i] = record.record.checkpoint_seen
+        rows = map(
+            ClockRow, frames.sequences.tolist(), types, frames.boot_ids, start_ms.tolist(), end_ms.tolist(),
+            frames.boot_start_ms.tolist(), frames.boot_end_ms.tolist(), frames.sources, frames.error_ms, frames.age_ms,
+            [None if each is None else each.size for each in seen],
         )  # fmt: skip
-        self._places([ClockRow(*cast(Any, row)) for row in rows])
+        self._places(list(rows))
         self._lines(lines)
 
-    def _follow(self, previous: bytes) -> None:
+    def _follow(self, previous: Sequence[RecordHash]) -> None:
         state = self.state
         self.hashes = [RecordHash(hashlib.sha256(raw).digest()) for raw in self.raws]
         demand(np.array_equal(self.sequences, np.arange(len(self.raws)) + state.next_sequence))
-        demand(previous == b"".join([state.head, *self.hashes[:-1]]))
-
-    def _clock(self, walk: Walk) -> list[Sequence[object]]:
-        """The columns of `ClockRow` from the uptime to the age."""
-        walk.expect(b"\x07\x86")
-        boot_start_ms, boot_end_ms = walk.integer(), walk.integer()
-        demand(np.all(boot_start_ms <= boot_end_ms))
-        sources = [self.texts.text(number) for number in self.texts.numbers(walk.texts())]
-        self.sources = set(sources)
-        demand("" not in self.sources)
-        walk.optional_integer(-MAX_OFFSET_MS, MAX_OFFSET_MS)
-        error_ms, age_ms = _optional(walk), _optional(walk)
-        return [boot_start_ms.tolist(), boot_end_ms.tolist(), sources, error_ms, age_ms]
-
-    def _seen(self, walk: Walk) -> list[int | None]:
-        """The size of the checkpoint that each record names."""
-        walk.expect(b"\x09")
-        there = walk.present()
-        sizes = np.zeros(len(there), np.int64)
-        part = walk.part(there)
-        part.expect(b"\x82")
-        sizes[there] = part.integer()
-        part.expect(b"\x58\x20")
-        part.skip(_HASH_LENGTH)
-        walk.join(part, there)
-        walk.ended()
-        return _where(sizes, there)
+        demand(previous == [state.head, *self.hashes[:-1]])
 
     def _places(self, rows: Sequence[ClockRow]) -> None:
         """Proofs, days, clocks and the reporting period's beginning, record after record."""
@@ -250,18 +213,9 @@ class _Batch:
         hearing.proven_day, hearing.index, hearing.last_index = trial.proven_day, trial.index, trial.last_index
 
 
-def _optional(walk: Walk) -> list[int | None]:
-    return _where(*walk.optional_integer())
-
-
-def _where(values: I64, there: Flags) -> list[int | None]:
-    return [value if is_there else None for value, is_there in zip(values.tolist(), there.tolist(), strict=True)]
-
-
-_TYPES: Final = {
-    each.value.encode(): each
-    for each in (
-        RecordType.MEASUREMENT, RecordType.HEARTBEAT, RecordType.GAP, RecordType.RAW_GAP, RecordType.AMENDMENT,
+_NUMBER: Final = {
+    each: i
+    for i, each in enumerate(
+        (RecordType.MEASUREMENT, RecordType.HEARTBEAT, RecordType.GAP, RecordType.RAW_GAP, RecordType.AMENDMENT)
     )
-}  # fmt: skip
-_NUMBER: Final = {each: i for i, each in enumerate(_TYPES.values())}
+}
