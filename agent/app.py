@@ -12,6 +12,7 @@ import contextlib
 import gc
 import logging
 import signal
+import sys
 import time
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -35,8 +36,8 @@ from agent.watchdog import Notifier, Progress, watch
 from protocols.errors import ConfigurationError, LinetallyError, Malformed, Refused
 from protocols.evidence.cose import key_id
 from protocols.evidence.note import VerifierKey
-from protocols.measurement.kernels.check import holds
-from protocols.measurement.kernels.jit import switch_off
+from protocols.measurement.kernels import check
+from protocols.measurement.kernels.jit import enabled, switch_off
 from protocols.measurement.meter import LineMeter
 from protocols.plc.roles import ROLES
 from protocols.plc.sample import SampleBlock
@@ -149,9 +150,13 @@ async def warm_up(configuration: AgentConfiguration) -> None:
     first start this takes seconds, in which no PLC must wait for an answer."""
     if not configuration.jit:
         switch_off()
+    elif enabled() and check.is_missing():
+        # In a process of its own, whose memory is given back. Where it fails, this one tries, and says why not.
+        maker = await asyncio.create_subprocess_exec(sys.executable, "-m", check.__name__)
+        await maker.wait()
 
     def measure_one_row() -> None:
-        if holds():
+        if check.holds():
             meter = LineMeter(configuration.lines[0].configuration, 0)
             meter.push(SampleBlock.from_rows([(0, (0,) * ROLES, 0)]))
 

@@ -126,7 +126,7 @@ def load(path: Path) -> AgentConfiguration:
     kernel = root.table("kernel")
     jit = kernel.text("jit", "on")
     if jit not in ("on", "off"):
-        raise kernel.wrong("jit", f'"{jit}" is neither on nor off', 'write: jit = "off" to save memory')
+        raise kernel.wrong("jit", f'"{jit}" is neither on nor off', 'write: jit = "off" to compile nothing')
     kernel.done()
 
     health = root.table("health")

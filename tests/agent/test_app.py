@@ -1,13 +1,19 @@
-"""How the agent's tasks end: all of them, also one that loses a cancellation, also when one fails."""
+"""How the agent's tasks end: all of them, also one that loses a cancellation, also when one fails. How it starts:
+small, also where kernels must be compiled first."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from agent.app import until_stopped
 from protocols.errors import LinetallyError
+from tests.agent import factory
 
 
 async def deaf(cancelled: list[int]) -> None:
@@ -44,3 +50,24 @@ def test_one_failure_ends_the_others_and_is_raised_alone() -> None:
 
     with pytest.raises(LinetallyError, match="the disk is gone"):
         asyncio.run(scenario())
+
+
+_START = """
+import asyncio, sys
+from pathlib import Path
+from agent.app import warm_up
+from agent.config import load
+from protocols.measurement.kernels import jit, scan
+asyncio.run(warm_up(load(Path(sys.argv[1]))))
+print(jit.enabled(), len(scan.scan._entries), len(scan.settle._entries))
+print(*("numba" in sys.modules, "llvmlite" in sys.modules))
+"""
+
+
+def test_no_start_leaves_the_compiler_in_memory(tmp_path: Path) -> None:
+    path = factory.write(tmp_path, factory.modbus())
+    env = {**os.environ, "LINETALLY_CACHE": str(tmp_path / "kernels"), "LINETALLY_JIT": "on"}
+    command = [sys.executable, "-c", _START, str(path)]
+    for _ in ("compiles", "finds what was compiled"):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110, check=True)
+        assert done.stdout.split() == ["True", "1", "1", "False", "False"], done.stderr

@@ -77,7 +77,7 @@ def _cpu() -> str:
 
 
 @cache
-def _usable_folder() -> Path | None:
+def usable_folder() -> Path | None:
     """The folder, or None with a word about why not."""
     path = folder()
     try:
@@ -96,7 +96,7 @@ def _usable_folder() -> Path | None:
 
 def kept_file(name: str) -> Path | None:
     """The file of that name, there or not yet; None where nothing can be kept."""
-    path = _usable_folder()
+    path = usable_folder()
     return None if path is None else path / f"{name}.bin"
 
 
