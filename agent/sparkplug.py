@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from agent.line import Line
 from protocols.errors import Malformed
 from protocols.measurement.figure import Figure
+from protocols.measurement.meter import Live
 from protocols.measurement.ratios import availability, effectiveness, oee, quality, throughput_per_hour
 from protocols.wire import sparkplug as names
 from protocols.wire.sparkplug import BD_SEQ, REBIRTH, SEQUENCE_NUMBERS, WAITING, Kind, Topic
@@ -81,8 +82,8 @@ class Sparkplug:
         if any(metric.name == REBIRTH and metric.value is True for metric in commands):
             self._must_be_born = True
 
-    def send(self, lines: Sequence[Line], waiting: int) -> None:
-        """What is to be said now; nothing without a connection."""
+    def send(self, lines: Sequence[tuple[Line, Live]], waiting: int) -> None:
+        """What is to be said now of the lines, as they are now; nothing without a connection."""
         if self._out is None:
             return
         if self._must_be_born:
@@ -90,12 +91,12 @@ class Sparkplug:
         elif waiting != self._waiting:
             self._say(Kind.NDATA, [Metric(WAITING, DataType.INT64, waiting)])
         self._waiting = waiting
-        reading = {line.settings.line_id: line for line in lines if line.reading}
+        reading = {line.settings.line_id: (line, live) for line, live in lines if line.reading}
         for line_id in [known for known in self._devices if known not in reading]:
             del self._devices[line_id]
             self._say(Kind.DDEATH, [], line_id)
-        for line_id, line in reading.items():
-            metrics = {metric.name: metric for metric in line_metrics(line, self._now_ms())}
+        for line_id, (line, live) in reading.items():
+            metrics = {metric.name: metric for metric in line_metrics(line, live)}
             before = self._devices.get(line_id)
             if before is None:
                 self._say(Kind.DBIRTH, metrics.values(), line_id)
@@ -127,9 +128,8 @@ class Sparkplug:
         self._seq = (self._seq + 1) % SEQUENCE_NUMBERS
 
 
-def line_metrics(line: Line, now_ms: int) -> list[Metric]:
-    """A line as of now: state, counts and figures of its shift so far. Always the same names in the same order."""
-    live = line.meter.live(now_ms)
+def line_metrics(line: Line, live: Live) -> list[Metric]:
+    """State, counts and figures of its shift so far. Always the same names in the same order."""
     account = live.shift_account
     definition = line.settings.configuration.definition
     texts = {

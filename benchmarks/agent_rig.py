@@ -5,6 +5,7 @@ Decides its configuration and how the process is looked at (/proc). What is meas
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -91,9 +92,10 @@ class Hub:
     def _message(self, client: Any, _data: object, message: Any) -> None:
         gateway, channel = parse_topic(message.topic)
         if channel is Channel.LIVE:
-            if b'"state":"EXECUTE"' in message.payload:
-                line = message.payload.partition(b'"line":"')[2].partition(b'"')[0].decode()
-                self.live_s.setdefault(line, time.monotonic())
+            now_s = time.monotonic()
+            for line in json.loads(message.payload)["lines"]:
+                if line["state"] == "EXECUTE":
+                    self.live_s.setdefault(line["line"], now_s)
             return
         signed = SignedRecord(message.payload)
         known = int(dict(message.properties.UserProperty)[CHECKPOINT_PROPERTY])

@@ -7,11 +7,10 @@ not finished. Losing the broker's state costs nothing: agents repeat what has no
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -23,6 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from hub.config import BrokerConfig
 from hub.ingest import Arrival
 from hub.live import LiveBus, LiveMessage
+from hub.live_wire import parse_live
 from hub.sparkplug import SparkplugEar
 from protocols.errors import ConfigurationError, Malformed
 from protocols.wire import topics
@@ -35,7 +35,9 @@ logger = logging.getLogger("hub.link")
 SESSION_EXPIRY_S: Final = 7 * 24 * 3600
 KEEPALIVE_S: Final = 20
 RECONNECT_MAX_S: Final = 30
-MAX_LIVE_BYTES: Final = 65_535
+REFUSED_EACH_MS: Final = 60_000
+"""How often it is said of a gateway that its live messages, or parts of them, are refused."""
+MAX_SAID: Final = 1_000
 SPARKPLUG: Final = f"{NAMESPACE}/"
 _DISCONNECTED_WORDS: Final = "No connection to the broker {host}:{port}. Agents keep their records until it is back."
 
@@ -63,6 +65,7 @@ class Link:
         self._now_ms = now_ms
         self._offer: Callable[[Arrival], None] | None = None
         self._offer_raw: OfferRaw | None = None
+        self._said_ms: dict[str, int] = {}  # by gateway: when it was said that something was refused
         self._connected = threading.Event()
         # Message ids belong to one connection: acknowledging an old one would acknowledge somebody else's message.
         self._connection = 0
@@ -163,11 +166,31 @@ class Link:
         if channel is Channel.RAW and self._offer_raw is not None:
             self._offer_raw(gateway_id, bytes(message.payload), acknowledge)
             return
-        if channel is Channel.LIVE and (live := parse_live(message.payload)) is not None:
-            line_id = live["line"]
-            if self._may_speak_for(gateway_id, line_id):
-                self._bus.publish(LiveMessage(line_id, gateway_id, self._now_ms(), live))
+        if channel is Channel.LIVE:
+            self._take_live(gateway_id, message.payload)
         acknowledge()
+
+    def _take_live(self, gateway_id: str, payload: bytes | bytearray) -> None:
+        """Its lines go to the bus together. What of it is refused is said, not at each message."""
+        try:
+            parts = parse_live(payload, lambda line_id: self._may_speak_for(gateway_id, line_id))
+        except Malformed as error:
+            self._say_refused(gateway_id, error.what)
+            return
+        now_ms = self._now_ms()
+        self._bus.publish(*(LiveMessage(gateway_id, now_ms, line) for line in parts.lines))
+        if parts.refused:
+            more = f"; and {len(parts.refused) - 1} more" if len(parts.refused) > 1 else ""
+            self._say_refused(gateway_id, parts.refused[0] + more)
+
+    def _say_refused(self, gateway_id: str, words: str) -> None:
+        now_ms = self._now_ms()
+        if 0 <= now_ms - self._said_ms.get(gateway_id, -REFUSED_EACH_MS) < REFUSED_EACH_MS:
+            return
+        if len(self._said_ms) >= MAX_SAID:  # ids come from the network
+            self._said_ms.clear()
+        self._said_ms[gateway_id] = now_ms
+        logger.warning("live message of gateway %s: refused: %s", gateway_id, words)
 
     def _send(self, topic: str, payload: bytes) -> None:
         self._client.publish(topic, payload, qos=0)
@@ -179,21 +202,6 @@ def _seen_size(properties: Properties | None) -> int:
         if name == CHECKPOINT_PROPERTY and value.isascii() and value.isdigit() and len(value) < 19:
             return int(value)
     return 0
-
-
-def parse_live(payload: bytes | bytearray) -> Mapping[str, Any] | None:
-    """A live message as a JSON object that names its line; None for anything else. Unsigned: for display only."""
-    if len(payload) > MAX_LIVE_BYTES:
-        return None
-    try:
-        data = json.loads(payload, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None
-    return data if isinstance(data, dict) and isinstance(data.get("line"), str) else None
-
-
-def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is not JSON")
 
 
 def _secret(config: BrokerConfig) -> str | None:

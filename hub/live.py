@@ -1,7 +1,8 @@
 """The live bus: what lines say of themselves this second, for pages only.
 
-Decides that the newest message of each line and source is kept and that a slow reader loses the oldest messages,
-never the memory of the hub. Nothing here is evidence: messages are unsigned, and lost at a restart.
+Decides that the newest message of each line and source is kept, and that a slow reader loses what a newer message of
+the same line replaces: never another line's, and never the memory of the hub. Nothing here is evidence: messages are
+unsigned, and lost at a restart.
 
 Threads: `publish` may be called from any thread; a subscription belongs to the event loop that opened it.
 """
@@ -10,28 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
+from hub.live_wire import LiveLine
 from protocols.wire.sparkplug_payload import Value
 
-QUEUE_MESSAGES: Final = 64
-"""A minute of one line at 1/s. A page that has read nothing for so long is shown what is newest."""
 MAX_LINES: Final = 10_000
 """A gateway can name only its own registered lines (ingest checks), so this is a backstop."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveMessage:
-    """One message of one line. `data` is the agent's JSON (docs/formats.md), `received_ms` the hub's wall clock."""
+    """What a gateway's live message says of one line. `received_ms`: the hub's wall clock."""
 
-    line_id: str
     gateway_id: str
     received_ms: int
-    data: Mapping[str, Any]
+    told: LiveLine
+
+    @property
+    def line_id(self) -> str:
+        return self.told.line.line
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,42 +73,55 @@ class Departure:
 News = LiveMessage | SparkplugMessage | Departure
 
 
+Key = tuple[str, type[News]]
+"""Of which a newer message replaces an older one: line and kind."""
+
+
 @dataclass(eq=False)
 class Subscription:
     """One reader's view. `dropped_count`: messages that it was too slow for."""
 
     loop: asyncio.AbstractEventLoop
-    queue: asyncio.Queue[News] = field(default_factory=lambda: asyncio.Queue(QUEUE_MESSAGES))
     dropped_count: int = 0
+    _waiting: dict[Key, News] = field(default_factory=dict)  # the newest last
+    _came: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def get(self) -> News:
-        return await self.queue.get()
+    async def get(self) -> list[News]:
+        """What came since the last time, at least one, in the order in which it came."""
+        await self._came.wait()
+        self._came.clear()
+        taken, self._waiting = list(self._waiting.values()), {}
+        return taken
 
-    def _offer(self, message: News) -> None:
-        if self.queue.full():
-            self.queue.get_nowait()
-            self.dropped_count += 1
-        self.queue.put_nowait(message)
+    def _offer(self, messages: Sequence[News]) -> None:
+        for message in messages:
+            key = (message.line_id, type(message))
+            self.dropped_count += self._waiting.pop(key, None) is not None
+            self._waiting[key] = message
+        self._came.set()
 
 
 class LiveBus:
-    """The newest message of each line, and a bounded queue for each open page."""
+    """The newest message of each line, and what each reader has not taken yet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._latest: dict[tuple[str, type[News]], News] = {}  # the newest last
+        self._latest: dict[Key, News] = {}  # the newest last
         self._subscriptions: set[Subscription] = set()
 
-    def publish(self, message: News) -> None:
-        key = (message.line_id, type(message))
+    def publish(self, *messages: News) -> None:
+        taken: list[News] = []
         with self._lock:
-            if self._latest.pop(key, None) is None and len(self._latest) >= MAX_LINES * 3:
-                return
-            self._latest[key] = message
-            subscriptions = tuple(self._subscriptions)
+            for message in messages:
+                key = (message.line_id, type(message))
+                if self._latest.pop(key, None) is None and len(self._latest) >= MAX_LINES * 3:
+                    continue
+                self._latest[key] = message
+                taken.append(message)
+            subscriptions = tuple(self._subscriptions) if taken else ()
         for subscription in subscriptions:
             if not subscription.loop.is_closed():
-                subscription.loop.call_soon_threadsafe(subscription._offer, message)
+                subscription.loop.call_soon_threadsafe(subscription._offer, taken)
 
     def gateway_lost(self, gateway_id: str, now_ms: int) -> None:
         """The gateway has left the broker: each line that it spoke for last is not heard any more."""

@@ -8,16 +8,14 @@ which any thread may call. Nothing is durable: after a restart the next second f
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from hub.api.live_message import LineView, Source, parse_live, present
+from hub.api.live_message import LineView, Source, present
 from hub.api.sparkplug_view import SparkplugLine, pieces_per_hour
 from hub.live import Departure, LiveBus, LiveMessage, Loss, News, SparkplugMessage
-from protocols.errors import Malformed
 
 Reasons = Mapping[str, Mapping[int, str]]
 TREND_EVERY_MS: Final = 5_000
@@ -26,8 +24,6 @@ MAX_READERS: Final = 500
 ZONES_EVERY_S: Final = 30.0
 LIVE_FRESH_MS: Final = 5_000
 """So long after an agent's live message (one comes each second) Sparkplug's account of the same line is not shown."""
-
-_log = logging.getLogger(__name__)
 
 
 class Reader:
@@ -81,7 +77,7 @@ class Board:
         self._closed = False
 
     async def run(self, bus: LiveBus) -> None:
-        """Follows the bus until cancelled. One malformed message is logged and costs nobody else anything."""
+        """Follows the bus until cancelled."""
         refresh = asyncio.create_task(self._refresh_zones(), name="board-zones")
         try:
             await self._read()
@@ -89,7 +85,9 @@ class Board:
                 for message in bus.latest():
                     self.publish(message)
                 while True:
-                    self.publish(await subscription.get())
+                    for message in await subscription.get():
+                        self.publish(message)
+                        await asyncio.sleep(0)  # a gateway tells all its lines at once, and requests must not wait
         finally:
             refresh.cancel()
 
@@ -104,6 +102,7 @@ class Board:
 
     def publish(self, message: News) -> None:
         """Computes the line's view once and hands it to every reader that may see the line."""
+        view: LineView | None
         match message:
             case LiveMessage():
                 view = self._live(message)
@@ -119,22 +118,13 @@ class Board:
             for reader in self._readers:
                 reader.offer(view.line, text)
 
-    def _live(self, message: LiveMessage) -> LineView | None:
-        try:
-            live = parse_live(message.data)
-        except Malformed as error:
-            _log.warning("live message of gateway %s dropped: %s", message.gateway_id, error.what)
-            return None
-        if live.line != message.line_id:
-            _log.warning("live message of gateway %s names another line than it came for", message.gateway_id)
-            return None
+    def _live(self, message: LiveMessage) -> LineView:
+        line_id, told = message.line_id, message.told
         return present(
-            live,
-            gateway=message.gateway_id,
-            timezone=self._zones.get(live.line, "UTC"),
-            received_ms=message.received_ms,
-            trend=self._trend(live.line, live.time_ms, live.pieces_per_hour),
-            amended=self._reasons.get(live.line, {}),
+            message,
+            timezone=self._zones.get(line_id, "UTC"),
+            trend=self._trend(line_id, told.gateway.time_ms, told.line.pieces_per_hour),
+            amended=self._reasons.get(line_id, {}),
         )
 
     def _sparkplug(self, message: SparkplugMessage) -> LineView | None:

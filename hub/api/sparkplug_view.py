@@ -11,8 +11,9 @@ from collections import deque
 from fractions import Fraction
 from typing import Any, Final, TypeVar
 
-from hub.api.live_message import MAX_RIBBON, SAFE, LineView, Source, Told
+from hub.api.live_message import MAX_RIBBON, LineView, Source, Told
 from hub.live import SparkplugMessage
+from hub.live_wire import SAFE
 from protocols.measurement.account import Category
 from protocols.measurement.rounding import rounded
 from protocols.plc.packml import State

@@ -9,7 +9,7 @@ import pytest
 
 from agent.__main__ import main
 from agent.late import WRITE_EACH_MS, Late, LateCounts, read_late
-from agent.live import live_message
+from agent.live_message import LineText
 from agent.spool import Spool
 from protocols.measurement.meter import LineMeter
 from tests.agent import factory
@@ -44,7 +44,5 @@ def test_status_and_the_live_message_tell_them(tmp_path: Path, capsys: pytest.Ca
     main(["status", "--config", str(config)])
     assert "1,234 values came too late so far, the last at 2026-09-2" in capsys.readouterr().out
     line = configuration.lines[0].configuration
-    message = live_message(
-        line, LineMeter(line, NOW_MS).live(NOW_MS), simulated=False, receipt=None, spool_depth=0, late_count=7
-    )
-    assert json.loads(message)["late_count"] == 7
+    part = LineText(line).write(LineMeter(line, NOW_MS).live(NOW_MS), 7)
+    assert json.loads(part)["late_count"] == 7

@@ -20,11 +20,11 @@ from hub.api.live_message import Source
 from hub.clock import now_ms
 from hub.config import BrokerConfig, LiveConfig
 from hub.link import Link
-from hub.live import LiveBus, LiveMessage, Loss, SparkplugMessage
+from hub.live import LiveBus, Loss, SparkplugMessage
 from hub.sparkplug import SparkplugEar
 from protocols.wire import sparkplug as names
 from protocols.wire.sparkplug import Kind, Topic
-from tests.hub.web.plant import live_message
+from tests.hub.web.plant import live_message, spoken
 from tests.simulators.broker import running_broker
 from tests.simulators.sparkplug_gateway import GROUP
 
@@ -140,12 +140,12 @@ def told_message(now: int, **metrics: object) -> SparkplugMessage:
 
 def test_the_agents_own_message_says_more_and_goes_first() -> None:
     board = Board(dict)
-    board.publish(LiveMessage("filling", GATEWAY, 10_000, live_message("filling")))
+    board.publish(spoken(live_message("filling"), GATEWAY, 10_000))
     board.publish(told_message(10_000 + LIVE_FRESH_MS - 1, **{names.STATE: "HELD"}))
     assert board.views()["filling"].source is Source.LIVE
     board.publish(told_message(10_000 + LIVE_FRESH_MS, **{names.STATE: "HELD"}))
     assert (board.views()["filling"].source, board.views()["filling"].state) == (Source.SPARKPLUG, "HELD")
-    board.publish(LiveMessage("filling", GATEWAY, 20_000, live_message("filling")))
+    board.publish(spoken(live_message("filling"), GATEWAY, 20_000))
     assert board.views()["filling"].source is Source.LIVE
 
 
@@ -163,14 +163,14 @@ def test_odd_metrics_are_as_if_they_were_not_known() -> None:
     assert view.spool_depth == 3
     board.publish(told_message(11_000, **{names.OEE: 0.81236, names.GOOD: -2, names.CATEGORY: "SETUP"}))
     view = board.views()["filling"]
-    assert view.told is not None and (view.told.oee_percent, view.told.good_count) == (81.24, -2)
+    assert view.told is not None and (view.told.oee_percent, view.told.good_count) == (81.2, -2)
     assert view.ribbon == [(10_000, "UNKNOWN"), (11_000, "SETUP")] and view.since_ms == 11_000
 
 
 def test_a_hub_that_was_away_does_not_trust_what_sparkplug_told_before() -> None:
     bus, board = LiveBus(), Board(dict)
     bus.publish(told_message(10_000, **{names.STATE: "EXECUTE"}))
-    bus.publish(LiveMessage("packing", GATEWAY, 10_000, live_message("packing")))
+    bus.publish(spoken(live_message("packing"), GATEWAY, 10_000))
     bus.sparkplug_lost(12_000)
     for news in bus.latest():
         board.publish(news)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.clock import ManualClock
 from agent.line import Line
-from agent.live import live_message
+from agent.live_message import LineText, messages
 from agent.publisher import Publisher
 from agent.raw_meter import RawMeter
 from agent.sparkplug import Sparkplug
@@ -29,6 +29,7 @@ async def serve(folder: Path, port: int, with_live: bool) -> None:
     clock = ManualClock(START_MS, b"\1" * 16)
     configuration = factory.configuration(folder, broker_port=port)
     lines = [Line(each, RawMeter(each.configuration, START_MS), clock) for each in configuration.lines]
+    texts = [LineText(line.settings.configuration) for line in lines]
     node = Sparkplug(GROUP, configuration.gateway_id, clock.now_ms)
     with Spool.open(folder) as spool:
         key = ReceiptHub(port).signer.verifier
@@ -43,12 +44,13 @@ async def serve(folder: Path, port: int, with_live: bool) -> None:
                 line.put(SignalRole.TOTAL, tick, None)
                 line.alive()
                 line.close_windows(clock.now_ms())
-                if with_live:
-                    live = line.meter.live(clock.now_ms())
-                    publisher.publish_live(
-                        live_message(line.settings.configuration, live, simulated=True, receipt=None, spool_depth=0)
-                    )
-            node.send(lines, 0)
+            seen = [(line, line.meter.live(clock.now_ms())) for line in lines]
+            if with_live:
+                parts = [(text, text.write(live, 0)) for text, (_, live) in zip(texts, seen, strict=True)]
+                now_ms = clock.now_ms()
+                for message in messages(parts, time_ms=now_ms, simulated=True, receipt=None, spool_depth=0):
+                    publisher.publish_live(message)
+            node.send(seen, 0)
             await asyncio.sleep(0.1)
         running.cancel()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -17,6 +17,7 @@ from agent.publisher import Backoff, Publisher
 from agent.raw_meter import RawMeter
 from agent.sparkplug import Sparkplug
 from agent.spool import Spool
+from protocols.measurement.meter import Live
 from protocols.plc.roles import SignalRole
 from protocols.wire.sparkplug import REBIRTH
 from protocols.wire.sparkplug_payload import DataType, Metric, encode_payload
@@ -59,6 +60,10 @@ def lines(tmp_path: Path) -> list[Line]:
     return [Line(each, RawMeter(each.configuration, NOW), clock) for each in settings]
 
 
+def seen(lines: Sequence[Line], now_ms: int = NOW) -> list[tuple[Line, Live]]:
+    return [(line, line.meter.live(now_ms)) for line in lines]
+
+
 @pytest.mark.needs("protoc")
 def test_only_a_true_rebirth_is_a_command(tmp_path: Path) -> None:
     def answers(name: str, value: str) -> int:
@@ -93,11 +98,11 @@ def test_births_data_deaths_and_their_numbers(tmp_path: Path, lines: list[Line])
     ether, node = Ether(), Sparkplug("Tai Po", "GW-01", lambda: NOW)
     topic, will = node.next_will()
     assert topic == "spBv1.0/Tai Po/NDEATH/GW-01" and read(tmp_path, will) == ({"bdSeq": "0"}, None)
-    node.send(lines, 3)
+    node.send(seen(lines), 3)
     assert ether.sent == [], "nothing without a connection"
     node.connected(ether)
     lines[0].connected("there")
-    node.send(lines, 3)
+    node.send(seen(lines), 3)
     birth, device = ether.sent
     assert read(tmp_path, birth[2]) == ({"bdSeq": "0", REBIRTH: "false", "Records waiting": "3"}, "0")
     metrics, seq = read(tmp_path, device[2])
@@ -105,26 +110,26 @@ def test_births_data_deaths_and_their_numbers(tmp_path: Path, lines: list[Line])
     assert metrics["Shift/OEE"] == "null" and metrics["Shift/Total"] == "0" and metrics["State"] == '"UNDEFINED"'
     ether.take()
 
-    node.send(lines, 3)
+    node.send(seen(lines), 3)
     assert ether.take() == [], "what did not change is not said"
     lines[1].connected("there")
-    node.send(lines, 4)
+    node.send(seen(lines), 4)
     assert ether.take() == [("NDATA", ""), ("DBIRTH", "packing")]
     lines[0].lost("cut")
-    node.send(lines, 4)
+    node.send(seen(lines), 4)
     assert [read(tmp_path, payload)[1] for _, _, payload in ether.sent] == ["4"]
     assert ether.take() == [("DDEATH", "filling")]
 
     node.take(encode_payload(NOW, [Metric(REBIRTH, DataType.BOOLEAN, True)], None))
     node.take(encode_payload(NOW, [Metric(REBIRTH, DataType.BOOLEAN, True)], None))
     node.take(encode_payload(NOW, [Metric("Outputs/Motor", DataType.BOOLEAN, True)], None))
-    node.send(lines, 4)
+    node.send(seen(lines), 4)
     assert read(tmp_path, ether.sent[0][2])[0]["bdSeq"] == "0", "a rebirth is of the same life"
     assert [read(tmp_path, payload)[1] for _, _, payload in ether.sent] == ["0", "1"]
     assert ether.take() == [("NBIRTH", ""), ("DBIRTH", "packing")]
 
     for waiting in range(600):
-        node.send(lines, 5 + waiting)
+        node.send(seen(lines), 5 + waiting)
     numbers = [int(read(tmp_path, ether.sent[at][2])[1] or "") for at in (0, 252, 253, 254, 255, 599)]
     assert numbers == [2, 254, 255, 0, 1, (2 + 599) % 256]
     ether.take()
@@ -143,13 +148,13 @@ def test_only_what_changed_is_data(lines: list[Line], tmp_path: Path) -> None:
     node.connected(ether)
     line = lines[0]
     line.connected("there")
-    node.send([line], 0)
+    node.send(seen([line], NOW + 4_000), 0)
     ether.take()
     line.put(SignalRole.STATE, 6, None)
     line.put(SignalRole.TOTAL, 1, None)
     line.alive()
     line.close_windows(NOW + 4_000)
-    node.send([line], 0)
+    node.send(seen([line], NOW + 4_000), 0)
     ((kind, device, payload),) = ether.sent
     assert (kind, device) == ("DDATA", "filling")
     assert b"State" in payload and b"Shift/Reject" not in payload
@@ -171,7 +176,7 @@ def test_over_a_broker_a_lost_gateway_is_dead_and_born_again(
         task = asyncio.create_task(publisher.run())
 
         def kinds() -> list[str]:
-            node.send(lines, 0)
+            node.send(seen(lines), 0)
             return [topic.split("/")[2] for topic, _ in heard]
 
         lines[0].connected("there")

@@ -28,6 +28,7 @@ from hub import database as db
 from hub.api import create_app
 from hub.config import Access, HubConfig, ServerConfig
 from hub.live import LiveBus, LiveMessage
+from hub.live_wire import parse_live
 from hub.projections.index import Index
 from hub.registry import ApiToken, Enterprise, Gateway, GatewayState, Line, Project, Registry, Role
 from hub.services import HubStatus, Services
@@ -90,7 +91,7 @@ class Plant:
     app: FastAPI
 
     def say(self, message: Mapping[str, Any], gateway: str = "gw-07") -> None:
-        self.bus.publish(LiveMessage(str(message["line"]), gateway, self.clock(), message))
+        self.bus.publish(spoken(message, gateway, self.clock()))
 
 
 def make_plant(
@@ -239,6 +240,27 @@ def _history(connection: Any, configuration_hash: bytes) -> None:
     connection.execute(insert(db.plan).values(leaf_index=1, project_id="p-acme", data=plan.to_data(), hash=plan.hash))
 
 
+def wire(*told: Mapping[str, Any], **changes: Any) -> bytes:
+    """A gateway's live message of the lines in `told`, each as `live_message` gives it."""
+    of_gateway = ("v", "time_ms", "simulated", "receipt", "spool_depth")
+    brought = {"definition_words", "definition_data"}
+    message = {name: told[0][name] for name in of_gateway if name in told[0]} | {
+        "definitions": {
+            each["definition"]: {"words": each["definition_words"], "data": each["definition_data"]} for each in told
+        },
+        "lines": [
+            {name: value for name, value in each.items() if name not in {*of_gateway, *brought}} for each in told
+        ],
+    }
+    return json.dumps(message | changes).encode()
+
+
+def spoken(told: Mapping[str, Any], gateway: str, received_ms: int) -> LiveMessage:
+    """What the hub makes of it."""
+    (line,) = parse_live(wire(told), lambda _: True).lines
+    return LiveMessage(gateway, received_ms, line)
+
+
 def live_message(line: str = "filling", *, tick: int = 0, **changes: Any) -> dict[str, Any]:
     """What a gateway says of a line, 5 h 40 min into an eight-hour shift; `tick` seconds later."""
     now = NOW_MS + tick * 1000
@@ -278,7 +300,7 @@ def live_message(line: str = "filling", *, tick: int = 0, **changes: Any) -> dic
         "shift_account": list(shift.as_ints()), "window_account": list(recent.as_ints()), "target_shift": 18_000,
         "target_now": 12_240, "pieces_per_hour": 2_112.0 + 60 * ((tick * 7919) % 11 - 5), "ribbon": ribbon,
         "stops": stops, "simulated": True, "receipt": {"sequence": 411, "time_ms": now - 9_000}, "spool_depth": 0,
-        "definition": ISO.words, "definition_hash": ISO.hash.hex(),
+        "definition": ISO.hash.hex(), "definition_words": ISO.words, "definition_data": ISO.to_data(),
     } | changes  # fmt: skip
 
 

@@ -1,0 +1,127 @@
+"""The form of a gateway's live messages: unsigned JSON, all lines of the gateway in as few as hold them.
+
+Decides its fields (docs/formats.md has the table) and which lines go together. Each message is complete in itself: a
+hub that begins to listen understands the next one. Written as text, since most of a line's part is as it was a second
+ago: names, definition, ribbon and stops are kept as they were written, and looked at each time whether they are still
+the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Final
+
+from agent.publisher import LastReceipt
+from protocols.measurement.account import Category, TimeAccount
+from protocols.measurement.configuration import LineConfiguration
+from protocols.measurement.definition import Definition
+from protocols.measurement.mapping import STOPS
+from protocols.measurement.meter import Live
+from protocols.measurement.ratios import throughput_per_hour
+from protocols.measurement.timeline import Stop
+from protocols.wire.live import MAX_BYTES, VERSION
+
+NS_PER_MS: Final = 1_000_000
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class LineText:
+    """Writes one line's part, for as long as the line has this configuration."""
+
+    def __init__(self, configuration: LineConfiguration) -> None:
+        self.configuration = configuration
+        self.definition = definition_text(configuration.definition)
+        hash_hex = configuration.definition.hash.hex()
+        self._names = (
+            f'"line":{_json(configuration.line_id)},"name":{_json(configuration.name)},"definition":"{hash_hex}"'
+        )
+        self._ribbon: tuple[tuple[tuple[int, Category], ...], str] = ((), "[]")
+        self._stops: tuple[tuple[tuple[Stop, ...], bool], str] = (((), False), "[]")
+
+    def write(self, live: Live, late_count: int) -> bytes:
+        """UTF-8. Accounts are `TimeAccount.as_ints()`; targets are pieces at the ideal cycle over planned time."""
+        ideal_ns = self.configuration.ideal_cycle_ns.get(live.product)
+        rate = throughput_per_hour(live.recent_account)
+        shift, now = "null", "null"
+        if ideal_ns is not None:
+            shift = str(live.planned_shift_ms * NS_PER_MS // ideal_ns)
+            now = str(live.shift_account.planned_ms * NS_PER_MS // ideal_ns)
+        return (
+            f'{{{self._names},"state":"{live.state.name}","category":"{live.category.name}","since_ms":{live.since_ms},'
+            f'"product":{_json(live.product)},"order":"","shift":{_json(live.shift)},'
+            f'"shift_start_ms":{live.shift_start_ms},"shift_end_ms":{live.shift_end_ms},'
+            f'"shift_account":{_account(live.shift_account)},"window_account":{_account(live.recent_account)},'
+            f'"target_shift":{shift},"target_now":{now},'
+            f'"pieces_per_hour":{"null" if rate is None else round(float(rate), 1)},'
+            f'"ribbon":{self._ribbon_text(live)},"stops":{self._stops_text(live)},"late_count":{late_count}}}'
+        ).encode()
+
+    def _ribbon_text(self, live: Live) -> str:
+        if self._ribbon[0] != live.ribbon:
+            runs = ",".join([f"[{start_ms},{category:d}]" for start_ms, category in live.ribbon])
+            self._ribbon = live.ribbon, f"[{runs}]"
+        return self._ribbon[1]
+
+    def _stops_text(self, live: Live) -> str:
+        is_open = live.category in STOPS
+        if self._stops[0] != (live.stops, is_open):
+            self._stops = (live.stops, is_open), _stops(live.stops, is_open)
+        return self._stops[1]
+
+
+def messages(
+    parts: Iterable[tuple[LineText, bytes]],
+    *,
+    time_ms: int,
+    simulated: bool,
+    receipt: LastReceipt | None,
+    spool_depth: int,
+) -> Iterator[bytes]:
+    """As few messages as hold the parts, in their order, none longer than a hub takes."""
+    told = None if receipt is None else {"sequence": receipt.sequence, "time_ms": receipt.time_ms}
+    head = (
+        f'{{"v":{VERSION},"time_ms":{time_ms},"simulated":{_json(simulated)},"receipt":{_json(told)},'
+        f'"spool_depth":{spool_depth},"definitions":{{'
+    ).encode()
+    middle, end = b'},"lines":[', b"]}"
+    empty = len(head) + len(middle) + len(end)
+    size, definitions, lines = empty, dict[bytes, None](), list[bytes]()
+    for text, part in parts:
+        more = len(part) + 1 + (0 if text.definition in definitions else len(text.definition) + 1)
+        if lines and size + more > MAX_BYTES:
+            yield b"".join((head, b",".join(definitions), middle, b",".join(lines), end))
+            size, definitions, lines = empty, {}, []
+            more = len(part) + 1 + len(text.definition) + 1
+        definitions[text.definition] = None
+        lines.append(part)
+        size += more
+    if lines:
+        yield b"".join((head, b",".join(definitions), middle, b",".join(lines), end))
+
+
+@lru_cache(64)
+def definition_text(definition: Definition) -> bytes:
+    """A member of "definitions": the hash, and what it is of."""
+    data = {"words": definition.words, "data": definition.to_data()}
+    return f'"{definition.hash.hex()}":{_json(data)}'.encode()
+
+
+def _account(account: TimeAccount) -> str:
+    return f"[{','.join(map(str, account.as_ints()))}]"
+
+
+def _stops(stops: tuple[Stop, ...], is_open: bool) -> str:
+    """`is_open`: the last one goes on."""
+    return _json(
+        [
+            {
+                "start_ms": stop.start_ms,
+                "end_ms": None if is_open and stop is stops[-1] else stop.end_ms,
+                "category": stop.category.name,
+                "reason": f"#{stop.reason}" if stop.reason else "",
+            }
+            for stop in stops
+        ]
+    )
