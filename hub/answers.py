@@ -14,7 +14,7 @@ from hub.quarantine import FORK
 from protocols.evidence.fields import MAX_TEXT
 from protocols.evidence.record import SignedRecord
 from protocols.evidence.succession import Consistency
-from protocols.wire.receipt import Receipt, Refusal, encode_receipt
+from protocols.wire.receipt import Refusal, encode_receipt, write_receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,15 @@ def counted(counts: Counts, verdicts: Sequence[Verdict], now_ms: int) -> Counts:
     )
 
 
-def answer(verdict: Verdict, proof_text: str = "", consistency: Sequence[Consistency] = ()) -> bytes | None:
+def answer(verdict: Verdict, proof_text: bytes = b"", consistency: Sequence[Consistency] = ()) -> bytes | None:
     """The receipt or refusal to publish; None for bytes that no record could be read from.
 
-    `proof_text`: of a logged record its tlog-proof. `consistency`: to the checkpoint of the proof, from those that the
-    gateway may have; old sizes ascending.
+    `proof_text`: of a logged record its tlog-proof, UTF-8. `consistency`: to the checkpoint of the proof, from those
+    that the gateway may have; old sizes ascending.
     """
     match verdict:
         case Admitted(record) | Duplicate(record):
-            sequence = record.record.sequence
-            return encode_receipt(Receipt(record.kid, sequence, record.hash, proof_text, tuple(consistency)))
+            return write_receipt(record.kid, record.record.sequence, record.hash, proof_text, consistency)
         case Fork(record):
             words = "the log has another record with this sequence: two agents share this key, or its spool is old"
             return _refusal(record, FORK, words, None)

@@ -233,7 +233,7 @@ class Log:
         path = merkle.inclusion_proof(self._reader.hashes(state.edge.size), index, state.edge.size)
         return TlogProof(index, tuple(path), state.note)
 
-    def proof_texts(self, indices: Sequence[int]) -> dict[int, str]:
+    def proof_texts(self, indices: Sequence[int]) -> dict[int, bytes]:
         """`proof` of many entries (ascending), as text by index, all against one checkpoint. Raises `IndexError`."""
         state = self._state
         return proof_texts(self._reader.hashes(state.edge.size), state.edge.size, indices, state.note)

@@ -106,6 +106,11 @@ def byte_string(data: bytes) -> bytes:
     return _HEADS[len(data) << 3 | _BYTES] + data
 
 
+def text_string(text: bytes) -> bytes:
+    """`encode(text.decode())`, for the same."""
+    return _HEADS[len(text) << 3 | _TEXT] + text
+
+
 def first_difference(one: bytes, other: bytes) -> int:
     """The index of the first byte in which the two differ; the shorter length if one begins the other."""
     for i, (a, b) in enumerate(zip(one, other, strict=False)):

@@ -78,27 +78,39 @@ class Refusal:
 def encode_receipt(answer: Receipt | Refusal) -> bytes:
     """Raises Malformed if a field is out of its range."""
     if isinstance(answer, Receipt):
-        # Written in place, as `canonical.encode` would: a hub makes one for every record that it takes.
-        _check_ascending(answer.consistency)
-        parts = (
-            _RECEIPT_HEAD,
-            canonical.byte_string(as_bytes(answer.kid, "kid", KID_LENGTH)),
-            b"\x04" + canonical.encode(as_int(answer.sequence, "sequence")),
-            b"\x05" + canonical.byte_string(as_bytes(answer.record_hash, "record hash", _HASH_LENGTH)),
-            b"\x06" + canonical.encode(_as_proof(answer.proof)),
-            bytes((0x07, 0x80 + len(answer.consistency))),
-            *map(_consistency_wire, answer.consistency),
-        )
-        data = b"".join(parts)
-        if len(data) > MAX_BYTES:
-            raise Malformed(f"a receipt of {len(data)} bytes; at most {MAX_BYTES} are allowed")
-        return data
+        proof_text = _as_proof(answer.proof).encode()
+        return write_receipt(answer.kid, answer.sequence, answer.record_hash, proof_text, answer.consistency)
     data = canonical.encode({
         1: VERSION, 2: "refused", 3: answer.kid, 4: answer.sequence, 5: answer.record_hash, 6: answer.code,
         7: answer.words, 8: answer.expected_sequence,
     })  # fmt: skip
     if decode_receipt(data) != answer:
         raise Malformed("the refusal does not come back the same from its wire form")
+    return data
+
+
+def write_receipt(
+    kid: Kid, sequence: int, record_hash: RecordHash, proof_text: bytes, consistency: Sequence[Consistency] = ()
+) -> bytes:
+    """The encoded `Receipt` of these fields; `proof_text` is UTF-8. Raises as `encode_receipt`.
+
+    Written in place, as `canonical.encode` would: a hub makes one for every record that it takes.
+    """
+    _check_ascending(consistency)
+    data = b"".join((
+        _RECEIPT_HEAD,
+        canonical.byte_string(as_bytes(kid, "kid", KID_LENGTH)),
+        b"\x04",
+        canonical.encode(as_int(sequence, "sequence")),
+        b"\x05",
+        canonical.byte_string(as_bytes(record_hash, "record hash", _HASH_LENGTH)),
+        b"\x06",
+        canonical.text_string(proof_text),
+        bytes((0x07, 0x80 + len(consistency))),
+        *map(_consistency_wire, consistency),
+    ))  # fmt: skip
+    if len(data) > MAX_BYTES:
+        raise Malformed(f"a receipt of {len(data)} bytes; at most {MAX_BYTES} are allowed")
     return data
 
 

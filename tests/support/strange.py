@@ -45,10 +45,19 @@ def longer_form(payload: bytes) -> bytes:
     return payload[:at] + b"\x18\x00" + payload[at + 1 :]
 
 
+def instant(wire: Wire) -> None:
+    """One row, of no time at all."""
+    line = wire[8][0]
+    used = 1 + max(line[4][0][3:6])
+    line[3] = line[3][:used]
+    line[4] = [[*line[4][0][:1], 0, *line[4][0][2:6], *[0] * 27]]
+
+
 STRANGE: dict[str, Callable[[bytes], bytes]] = {
     "a longer form": longer_form,
     "a hole between rows": in_row(3, 0, 5),
     "no length": in_row(0, 1, 0),
+    "an instant": of_wire(instant),
     "a kind that is none": in_row(1, 2, 3),
     "a text of nowhere": in_row(1, 3, 9),
     "texts out of order": in_row(0, 3, 1),
@@ -68,6 +77,7 @@ STRANGE: dict[str, Callable[[bytes], bytes]] = {
     "no rows": setting((8, 0, 4), []),
     "a text that no row uses": of_wire(lambda wire: wire[8][0][3].append("spare")),
     "a text twice": of_wire(lambda wire: wire[8][0][3].append(wire[8][0][3][0])),
+    "a text twice, and both used": of_wire(lambda wire: wire[8][0][3].__setitem__(1, wire[8][0][3][0])),
     "a control character": setting((8, 0, 3, 0), "a\nb"),
     "a line id with a blank": setting((8, 0, 0), "fill ing"),
     "a line twice": of_wire(lambda wire: wire[8].append(wire[8][0])),
