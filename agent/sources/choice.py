@@ -1,7 +1,7 @@
 """Which reader a line gets, by its protocol.
 
-Decides what is imported when, so that a gateway loads what it uses, and holds what lines share: a Modbus link, a
-connection to an OPC UA server.
+Decides what is imported when, so that a gateway loads what it uses, and holds what lines share: the polls of a
+Modbus link, a connection to an OPC UA server.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from agent.clock import Clock
 from agent.config import AgentConfiguration
 from agent.config_line import ModbusSource, OpcuaSource
-from agent.config_modbus import ModbusLink, ModbusTag
+from agent.config_modbus import ModbusTag
 from agent.config_opcua import OpcuaTag
 from agent.line import Line
 
 if TYPE_CHECKING:
-    from agent.sources.modbus_link import Link
+    from agent.sources.modbus_shared import ModbusDevices
     from agent.sources.opcua_shared import OpcuaServers
 
 
@@ -29,7 +29,7 @@ class Sources:
     def __init__(self, configuration: AgentConfiguration, clock: Clock) -> None:
         self._configuration = configuration
         self._speed = clock.speed if math.isfinite(clock.speed) else 1.0
-        self._links: dict[ModbusLink, Link] = {}
+        self._devices: ModbusDevices | None = None
         self._servers: OpcuaServers | None = None
         self._loading = asyncio.Lock()
 
@@ -52,15 +52,14 @@ class Sources:
         await self._servers.read(source, tags, line.settings.product_codes, line, self._staleness_s(line) / 3)
 
     async def _modbus(self, line: Line, source: ModbusSource) -> None:
-        from agent.sources.modbus import ModbusReader
+        if self._devices is None:
+            from agent.sources.modbus_shared import ModbusDevices
 
+            self._devices = ModbusDevices()
         registers = [tag for tag in line.settings.tags if isinstance(tag, ModbusTag)]
         if source.poll_interval_ms / 1000 * 3 > self._staleness_s(line):
             line.log.warning("staleness_s is less than three polls: one slow answer makes the state unknown")
-        reader = ModbusReader(
-            source, registers, line.settings.time_tag, line, line.settings.product_codes, self._links
-        )  # fmt: skip
-        await reader.run()
+        await self._devices.read(source, registers, line.settings.time_tag, line, line.settings.product_codes)
 
     def _staleness_s(self, line: Line) -> float:
         return line.settings.configuration.staleness_ms / 1000 / self._speed

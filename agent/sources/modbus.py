@@ -1,31 +1,30 @@
-"""Modbus: polls the devices of one line, over TCP, UDP, TLS, RTU over TCP or a serial line.
+"""Modbus: polls the devices of one line or several, over TCP, UDP, TLS, RTU over TCP or a serial line.
 
-Decides when a line is polled and what of a poll becomes a value, and what is said when something fails. One device's
-silence takes only its own tags; a register that does not exist only its own. How requests are planned, who may ask
-when, and what is an answer is decided in `modbus_plan`, `modbus_link`, `modbus_frames`; functions 1 to 4 are all that
-can be sent.
+Decides when is polled, and when a line has all that a poll had for it. One device's silence takes only its own tags; a
+register that does not exist only its own. How requests are planned, who may ask when, and what is an answer is decided
+in `modbus_plan`, `modbus_link`, `modbus_frames`; what a line makes of it in `modbus_part`. Functions 1 to 4 are all
+that can be sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 from agent.config_modbus import ModbusLink, ModbusSource, ModbusTag
 from agent.line import LineInput
 from agent.sources.modbus_link import DeviceFailed, Link, LinkFailed, Refusal, Resting, shared_link
+from agent.sources.modbus_part import Part, Share
 from agent.sources.modbus_plan import Blocks, Read, plan
-from agent.sources.modbus_values import Unusable, clock_ms, value
 
-_SAID_AT_MOST: Final = 1000
 _SLOW_POLLS: Final = 10
-Found: TypeAlias = dict[int, Sequence[int]]
-"""The registers (or bit) of each tag that was read, by the tag's id(): comparing tags costs more than reading them."""
+_SHARES_KEPT: Final = 1000
+_TOO_SLOW: Final = "a poll takes longer than poll_interval_ms; make that longer, or have fewer lines on this link"
 
 
 class ModbusReader:
-    """Polls one line until it is cancelled. `links`: those that all lines of the agent share."""
+    """Polls a line, and those that join it, until it is cancelled. `links`: those that all lines of the agent share."""
 
     def __init__(
         self,
@@ -37,22 +36,32 @@ class ModbusReader:
         links: dict[ModbusLink, Link] | None = None,
     ) -> None:
         self._source = source
-        self._tags = tags
-        self._time_tag = time_tag
-        self._line = line
-        self._product_codes = product_codes or {}
         self._link = shared_link({} if links is None else links, source.link)
         self._timeout_s = source.timeout_ms / 1000
-        wanted = tags if time_tag is None else (*tags, time_tag)
-        reads = plan(wanted, source.hole_limit, source.max_registers)
-        self._blocks = {
-            device: Blocks(read for read in reads if read.device_id == device)
-            for device in sorted({read.device_id for read in reads})
-        }
-        self._said: set[str] = set()
-        self._lost: str | None = ""
-        """Why nothing is read; None while something is."""
-        self._silent: dict[int, str] = {}
+        self._parts: list[Part] = []
+        self._polled: list[Part] = []  # those that the plan is for
+        self._blocks: dict[int, Blocks] = {}
+        self._shares: dict[Read, list[Share]] = {}
+        self._is_planned = False
+        self.join(tags, time_tag, line, product_codes)
+
+    def join(
+        self,
+        tags: Sequence[ModbusTag],
+        time_tag: ModbusTag | None,
+        line: LineInput,
+        product_codes: Mapping[str, int] | None = None,
+    ) -> None:
+        """Polls this line too, from the next poll on."""
+        self._parts.append(Part(line, tags, time_tag, product_codes or {}))
+        self._is_planned = False
+
+    def leave(self, line: LineInput) -> None:
+        """Polls it no more; the others go on."""
+        for part in self._parts:
+            part.gone |= part.line is line
+        self._parts = [part for part in self._parts if not part.gone]
+        self._is_planned = False
 
     async def run(self) -> None:
         """Polls for ever; never gives up."""
@@ -62,55 +71,88 @@ class ModbusReader:
         slow = 0
         with self._link:
             while True:
-                self._line.tried()
                 await self._poll()
-                slow = slow + 1 if loop.time() - due > interval_s and self._lost is None else 0
+                is_slow = loop.time() - due > interval_s and any(part.lost is None for part in self._parts)
+                slow = slow + 1 if is_slow else 0
                 if slow == _SLOW_POLLS:
-                    self._say(
-                        "a poll takes longer than poll_interval_ms; make that longer, or have fewer lines on this link"
-                    )
+                    for part in self._parts:
+                        part.say(_TOO_SLOW)
                 # On a grid, not after the last answer: a slow device must not make the polls drift.
                 due = max(due + interval_s, loop.time())
                 await asyncio.sleep(due - loop.time())
 
+    def _plan(self) -> None:
+        self._is_planned = True
+        self._polled = list(self._parts)
+        wanted = {id(tag): tag for part in self._polled for tag in part.wanted}
+        reads = plan(wanted.values(), self._source.hole_limit, self._source.max_registers)
+        self._blocks = {
+            device: Blocks((read for read in reads if read.device_id == device), self._blocks.get(device))
+            for device in sorted({read.device_id for read in reads})
+        }
+        self._shares.clear()
+
+    def _share(self, read: Read) -> list[Share]:
+        """Whose the request is."""
+        found = self._shares.get(read)
+        if found is None:
+            found = [share for part in self._polled if (share := part.share(read)) is not None]
+            if len(self._shares) >= _SHARES_KEPT:
+                self._shares.clear()  # requests that were only tried
+            self._shares[read] = found
+        return found
+
     async def _poll(self) -> None:
-        found: Found = {}
-        failed: dict[int, str] = {}
-        asked_ms = self._line.now_ms()
+        if not self._is_planned:
+            self._plan()
+        asked_ms = self._polled[0].line.now_ms()
+        for part in self._polled:
+            part.begin(asked_ms)
+        now = asyncio.get_running_loop().time()
+        due = {device: blocks.due(now) for device, blocks in self._blocks.items()}
+        for reads in due.values():
+            self._expect(reads)
         try:
             for device, blocks in self._blocks.items():
-                try:
-                    found.update(await self._device(blocks))
-                except DeviceFailed as error:
-                    failed[device] = str(error)
+                for part in self._polled:
+                    part.line.tried()
+                await self._device(device, blocks, due[device])
         except LinkFailed as error:
-            self._lose(f"no connection to {self._link.words}: {error}")
+            for part in self._polled:
+                if part.is_open:
+                    part.lose(f"no connection to {self._link.words}: {error}")
             return
-        if len(failed) == len(self._blocks):
-            device, words = next(iter(failed.items()))
-            named = f"device {device} at {self._link.words}" if len(failed) == 1 else f"no device at {self._link.words}"
-            self._lose(f"{named} answers: {words}" if len(failed) > 1 else f"{named}: {words}")
-            return
-        self._give(found, failed, asked_ms)
+        for part in self._polled:
+            self._end(part)  # of which nothing was due
 
-    async def _device(self, blocks: Blocks) -> Found:
-        """One poll of one device. Raises LinkFailed, DeviceFailed."""
-        found: Found = {}
+    async def _device(self, device: int, blocks: Blocks, waiting: list[Read]) -> None:
+        """One poll of one device. Raises LinkFailed."""
         loop = asyncio.get_running_loop()
-        waiting = blocks.due(loop.time())
-        while waiting:
-            read = waiting.pop(0)
-            try:
-                registers = await self._read(read)
-            except Refusal as refusal:
-                waiting = blocks.refused(read, refusal.code, loop.time()) + waiting
-                if blocks.is_aside(read):
-                    where = ", ".join(tag.words for tag in read.tags)
-                    self._say(f"{where} at device {read.device_id} cannot be read: {refusal}; tried again now and then")
-                continue
-            blocks.answered(read)
-            found.update((id(tag), read.part(tag, registers)) for tag in read.tags)
-        return found
+        try:
+            while waiting:
+                read = waiting[0]
+                try:
+                    registers = await self._read(read)
+                except Refusal as refusal:
+                    instead = blocks.refused(read, refusal.code, loop.time())
+                    waiting[:1] = instead
+                    self._expect(instead)
+                    if blocks.is_aside(read):
+                        words = f"at device {device} cannot be read: {refusal}; tried again now and then"
+                        for share in self._share(read):
+                            share.part.say(f"{share.words} {words}")
+                else:
+                    del waiting[0]
+                    blocks.answered(read)
+                    for share in self._share(read):
+                        share.part.take(share, read, registers)
+                self._over(read)
+        except DeviceFailed as error:
+            for read in waiting:
+                for share in self._share(read):
+                    share.part.fail(device, str(error))
+            for read in waiting:
+                self._over(read)
 
     async def _read(self, read: Read) -> Sequence[int]:
         try:
@@ -121,54 +163,21 @@ class ModbusReader:
             # A single answer is lost now and then on a long line; to read again is harmless.
             return await self._link.read(read, self._timeout_s)
 
-    def _give(self, found: Found, failed: dict[int, str], asked_ms: int) -> None:
-        if self._lost is not None:
-            self._lost = None
-            # Not from now: a first answer that was taken up late would come together with the next one's pieces.
-            self._line.begin(asked_ms)
-            good = sum(id(tag) in found for tag in self._tags)
-            reads = sum(map(len, self._blocks.values()))
-            devices = ", ".join(map(str, self._blocks))
-            where = f"{self._link.words} device{'s' if len(self._blocks) > 1 else ''} {devices}"
-            self._line.connected(f"connected to {where}, {good} of {len(self._tags)} tags in {reads} reads")
-        for device, words in failed.items():
-            if self._silent.get(device) != words:
-                self._line.log.warning("device %d at %s: %s", device, self._link.words, words)
-        for device in self._silent.keys() - failed.keys():
-            self._line.log.info("device %d at %s answers again", device, self._link.words)
-        self._silent = failed
-        time_ms = self._time_ms(found)
-        for tag in self._tags:
-            self._line.put(tag.column, self._value(tag, found), time_ms)
-        self._line.alive()
+    def _expect(self, reads: Sequence[Read]) -> None:
+        for read in reads:
+            for share in self._share(read):
+                share.part.left += 1
 
-    def _time_ms(self, found: Found) -> int | None:
-        if self._time_tag is None or (registers := found.get(id(self._time_tag))) is None:
-            return None
-        try:
-            return clock_ms(self._time_tag, registers)
-        except Unusable as error:
-            self._say(f"the PLC's clock {error}")
-            return None
+    def _over(self, read: Read) -> None:
+        """A line is told as soon as all that is its own is there: what others wait for must not make its times late."""
+        for share in self._share(read):
+            share.part.left -= 1
+            if not share.part.left:
+                self._end(share.part)
 
-    def _value(self, tag: ModbusTag, found: Found) -> int | None:
-        registers = found.get(id(tag))
-        if registers is None:
-            return None
-        try:
-            return value(tag, registers, self._product_codes)
-        except Unusable as error:
-            self._say(f"{tag.role.name.lower()} ({tag.words}) {error}")
-            return None
+    def _end(self, part: Part) -> None:
+        if part.is_open:
+            part.end(self._link.words, lambda: sum(part.share(read) is not None for read in self._reads()))
 
-    def _lose(self, words: str) -> None:
-        if words != self._lost:
-            self._lost = words
-            self._silent = {}
-            self._line.lost(words)
-
-    def _say(self, words: str) -> None:
-        """Once for each thing to say: a bad register must not fill the log."""
-        if words not in self._said and len(self._said) < _SAID_AT_MOST:
-            self._said.add(words)
-            self._line.log.warning("%s", words)
+    def _reads(self) -> list[Read]:
+        return [read for blocks in self._blocks.values() for read in blocks]

@@ -7,7 +7,7 @@ set aside and asked for again later, so that it does not cost a request a poll.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -95,13 +95,35 @@ class Blocks:
     pair a poll, until what holds a refused block is known and nothing else is cut.
     """
 
-    def __init__(self, reads: Iterable[Read]) -> None:
-        self._reads = list(reads)
-        self._planned = tuple(self._reads)
+    def __init__(self, reads: Iterable[Read], before: Blocks | None = None) -> None:
+        """`before`: of the same device for other tags; what was learned with them holds."""
+        self._planned = tuple(reads)
+        self._reads = list(self._planned)
         self._aside: dict[Read, float] = {}
         self._failures: dict[Read, int] = {}
         self._refused: dict[Read, float] = {}
         self._trial: tuple[Read, Read, Read] | None = None
+        if before is not None:
+            self._learn(before)
+
+    def _learn(self, before: Blocks) -> None:
+        self._refused = dict(before._refused)
+        bad = [*before._refused, *before._aside]
+        waiting, self._reads = self._reads, []
+        while waiting:
+            read = waiting.pop(0)
+            worse = [each for each in bad if _within(each, read)]
+            halves = cut(read) if any(each in before._refused or each.count < read.count for each in worse) else None
+            if halves is not None:
+                waiting[:0] = halves
+                continue
+            self._reads.append(read)
+            until = [before._aside[each] for each in worse if each in before._aside]
+            if until:
+                self._aside[read] = min(until)
+
+    def __iter__(self) -> Iterator[Read]:
+        return iter(self._reads)
 
     def due(self, now: float) -> list[Read]:
         """What to ask for now: all but what is set aside."""
@@ -170,6 +192,12 @@ class Blocks:
             and bad.address + bad.count <= end
             for bad, until in self._refused.items()
         )
+
+
+def _within(read: Read, other: Read) -> bool:
+    """Whether a request asks for a part of what the other asks for, or for the same."""
+    end, other_end = read.address + read.count, other.address + other.count
+    return _place(read) == _place(other) and other.address <= read.address and end <= other_end
 
 
 def _place(read: Read) -> tuple[int, str]:

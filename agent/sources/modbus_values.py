@@ -34,6 +34,12 @@ def value(tag: ModbusTag, registers: Sequence[int], product_codes: Mapping[str, 
     return int(number != 0) if tag.role is SignalRole.ORDER else number
 
 
+def is_plain(tag: ModbusTag) -> bool:
+    """Whether its number is its one register (or bit) as it is, which most are: then `value` need not be asked."""
+    whole = tag.kind is Kind.BIT or (tag.kind is Kind.UNSIGNED and tag.count == 1 and not tag.little_bytes)
+    return whole and not tag.mask and tag.scale is UNSCALED and tag.role not in (SignalRole.SPEED, SignalRole.ORDER)
+
+
 def clock_ms(tag: ModbusTag, registers: Sequence[int]) -> int:
     """The PLC's clock in Unix ms: the tag's number, scaled. Raises Unusable."""
     return round(_number(tag, registers) * tag.scale)

@@ -1,0 +1,284 @@
+"""Lines that are polled together: few requests, and each line for itself in all that goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from agent.backoff import Backoff
+from agent.config_modbus import ModbusSource, ModbusTag
+from agent.sources.modbus_plan import Blocks, plan
+from agent.sources.modbus_shared import ModbusDevices
+from tests.agent.modbus.rig import tag, tcp
+from tests.agent.modbus.test_link import device
+from tests.agent.modbus.test_reader import until
+from tests.support.line_input import LineRecorder
+
+ILLEGAL_ADDRESS = 2
+
+
+class Plc:
+    """Devices behind one address: each register holds its own address. `missing` ones are refused, `silent` devices say
+    nothing. `asked`: (device, address, count) of each request."""
+
+    def __init__(self) -> None:
+        self.missing: set[int] = set()
+        self.silent: set[int] = set()
+        self.slow_s: dict[int, float] = {}
+        self.asked: list[tuple[int, int, int]] = []
+
+    def answer(self, request: bytes) -> bytes | None:
+        number, (address, count) = request[6], struct.unpack(">HH", request[8:12])
+        self.asked.append((number, address, count))
+        if number in self.silent:
+            return None
+        if self.missing & set(range(address, address + count)):
+            pdu = bytes([0x83, ILLEGAL_ADDRESS])
+        else:
+            pdu = bytes([3, 2 * count]) + struct.pack(f">{count}H", *range(address, address + count))
+        return request[:4] + struct.pack(">H", len(pdu) + 1) + request[6:7] + pdu
+
+
+def tags_of(first: int, count: int, number: int = 1) -> list[ModbusTag]:
+    return [tag(column, first + column, device=number) for column in range(count)]
+
+
+class Lines:
+    """Lines as an agent reads them, all by the same source."""
+
+    def __init__(self, port: int) -> None:
+        self.source = ModbusSource(tcp(port), 1, 20, 100)
+        self.devices = ModbusDevices()
+        self._tasks: dict[LineRecorder, asyncio.Task[None]] = {}
+
+    def begin(
+        self, tags: Sequence[ModbusTag], source: ModbusSource | None = None, time_tag: ModbusTag | None = None
+    ) -> LineRecorder:
+        line = LineRecorder()
+        reading = self.devices.read(source or self.source, tags, time_tag, line)
+        self._tasks[line] = asyncio.create_task(reading)
+        return line
+
+    async def end(self, line: LineRecorder) -> None:
+        task = self._tasks.pop(line)
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def end_all(self) -> None:
+        for line in list(self._tasks):
+            await self.end(line)
+
+
+@asynccontextmanager
+async def plc(port: int) -> AsyncIterator[tuple[Plc, Lines]]:
+    made, lines = Plc(), Lines(port)
+    async with device(port, made.answer):
+        try:
+            yield made, lines
+        finally:
+            await lines.end_all()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backoff, "next_s", lambda self: 0.05)
+
+
+def test_lines_share_requests_and_each_gets_its_own(free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        async with plc(port := free_port()) as (made, lines):
+            # 20 lines of 25 registers, the last with its tags of another device.
+            read = [lines.begin(tags_of(25 * at, 25)) for at in range(19)] + [lines.begin(tags_of(475, 25, 2))]
+            for line in read:
+                await line.polls(2)
+            for at, line in enumerate(read):
+                for column in range(25):
+                    assert set(line.of(column)) == {25 * at + column}
+            assert made.asked[:5] == [(1, 0, 125), (1, 125, 125), (1, 250, 125), (1, 375, 100), (2, 475, 25)]
+            assert set(made.asked) == set(made.asked[:5])
+            assert read[0].events == [f"connected to 127.0.0.1:{port} device 1, 25 of 25 tags in 1 reads"]
+            assert read[19].events == [f"connected to 127.0.0.1:{port} device 2, 25 of 25 tags in 1 reads"]
+
+    asyncio.run(scenario())
+
+
+def test_who_polls_in_another_way_or_has_a_clock_polls_alone(free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            others = [
+                replace(lines.source, poll_interval_ms=30), replace(lines.source, hole_limit=30),
+                replace(lines.source, max_registers=30),
+            ]  # fmt: skip
+            read = [lines.begin(tags_of(10 * at, 3), source) for at, source in enumerate([lines.source, *others])]
+            read += [lines.begin(tags_of(100, 3), None, tag(9, 103)), lines.begin(tags_of(104, 3), None, tag(9, 107))]
+            read += [lines.begin(tags_of(200, 3), replace(lines.source, device_id=7))]  # its tags name their device
+            for line in read:
+                await line.polls(2)
+            assert {(address, count) for _, address, count in made.asked if address < 100} == {
+                (0, 3), (10, 3), (20, 3), (30, 3)
+            }  # fmt: skip
+            assert {each for each in made.asked if each[1] >= 100} == {(1, 100, 4), (1, 104, 4), (1, 200, 3)}
+            assert {at for _, _, at in read[4].values} == {103}
+
+    asyncio.run(scenario())
+
+
+def test_a_register_that_does_not_exist_is_only_its_own_lines(
+    free_port: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            made.missing = {14}
+            first, second = lines.begin(tags_of(0, 10)), lines.begin(tags_of(10, 10))
+            await first.polls(12)
+            await second.polls(1)
+            assert [len(first.of(column)) for column in range(10)] == [first.alive_count] * 10
+            assert [column for column in range(10) if not second.of(column)] == [4]
+            assert "9 of 10 tags" in second.events[0] and "10 of 10 tags" in first.events[0]
+            made.asked.clear()
+            await first.polls(3)
+            assert (1, 14, 1) not in made.asked  # it is set aside
+
+    asyncio.run(scenario())
+    assert "holding 14" in caplog.text and "holding 3" not in caplog.text
+
+
+def test_a_silent_device_takes_only_its_own_lines(free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        async with plc(port := free_port()) as (made, lines):
+            first, second = lines.begin(tags_of(0, 5)), lines.begin(tags_of(0, 5, 2))
+            both = lines.begin(
+                [*tags_of(10, 3), *(replace(each, lane_column=each.column + 3) for each in tags_of(10, 2, 2))]
+            )
+            for line in (first, second, both):
+                await line.polls(2)
+            made.silent = {2}
+            await second.until(lambda: len(second.events) == 2)
+            assert second.events[1] == f"lost: device 2 at 127.0.0.1:{port}: no answer in time"
+            await first.polls(3)
+            await both.polls(3)
+            assert (len(first.events), len(both.events)) == (1, 1)
+            newest = dict(each[:2] for each in both.values[-5:])
+            assert [newest[column] for column in range(5)] == [10, 11, 12, None, None]
+            made.silent.clear()
+            await second.until(lambda: len(second.events) == 3)
+            await both.until(lambda: both.newest(4) == 11)
+            assert len(first.events) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_connection_is_told_to_each(free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        async with plc(port := free_port()) as (_, lines):
+            read = [lines.begin(tags_of(10 * at, 5)) for at in range(3)]
+            for line in read:
+                await line.polls(1)
+            with pytest.MonkeyPatch.context() as patch:
+                from agent.sources.modbus_link import Link, LinkFailed
+
+                async def fail(*_: object) -> list[int]:
+                    raise LinkFailed("the cable is out")
+
+                patch.setattr(Link, "read", fail)
+                for line in read:
+                    await line.until(lambda line=line: len(line.events) == 2)  # type: ignore[misc]
+                    assert line.events[1] == f"lost: no connection to 127.0.0.1:{port}: the cable is out"
+            for line in read:
+                await line.until(lambda line=line: len(line.events) == 3)  # type: ignore[misc]
+
+    asyncio.run(scenario())
+
+
+def test_a_line_comes_and_goes_while_the_others_go_on(free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            made.missing = {4}
+            first, second = lines.begin(tags_of(0, 10)), lines.begin(tags_of(10, 10))
+            await first.polls(12)  # what of the device cannot be read is known
+            third = lines.begin(tags_of(20, 10))
+            polled, had = first.alive_count, len(first.values)
+            made.asked.clear()
+            await third.polls(2)
+            assert {column for column in range(10) if third.of(column)} == set(range(10))
+            assert (1, 4, 1) not in made.asked, "what was learned is kept"
+            assert not any(address <= 4 < address + count for _, address, count in made.asked)
+            since = first.values[had:]
+            assert first.alive_count > polled and {column for column, value, _ in since if value is None} == {4}
+
+            await lines.end(second)
+            made.asked.clear()
+            heard = len(second.values)
+            await first.polls(3)
+            assert len(second.values) == heard
+            assert len(first.events) == 1
+            await lines.end(first)
+            await third.polls(2)
+            made.asked.clear()
+            await third.polls(2)
+            assert set(made.asked) == {(1, 20, 10)}  # nobody reads the others
+            await lines.end(third)
+            asked = len(made.asked)
+            await asyncio.sleep(0.1)
+            assert len(made.asked) == asked
+            again = lines.begin(tags_of(0, 3))
+            await again.polls(1)
+
+    asyncio.run(scenario())
+
+
+def test_a_line_that_leaves_in_the_midst_of_a_poll_is_told_nothing_more(free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            first, second = lines.begin(tags_of(0, 5)), lines.begin(tags_of(300, 5))
+            await first.polls(1)
+            made.silent = {1}
+            asked = len(made.asked)
+            await until(lambda: len(made.asked) > asked)
+            told = len(second.values), list(second.events)
+            await lines.end(second)
+            made.silent.clear()
+            await first.polls(3)
+            assert (len(second.values), second.events) == told
+
+    asyncio.run(scenario())
+
+
+def test_a_line_is_told_before_the_others_are_read(free_port: Callable[[], int]) -> None:
+    """Its values hold from when they came, and not from when a slow device, which it does not have, has answered."""
+
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            first, second = lines.begin(tags_of(0, 5)), lines.begin(tags_of(0, 5, 2))
+            await second.polls(1)
+            made.silent = {2}
+            asked = len(made.asked)
+            await until(lambda: any(each[0] == 2 for each in made.asked[asked:]))
+            told = first.alive_count
+            assert told > second.alive_count, "device 1 was read before"
+
+    asyncio.run(scenario())
+
+
+def test_what_was_learned_of_a_device_holds_for_other_tags() -> None:
+    tags = [tag(at, at) for at in range(8)]
+    blocks = Blocks(plan(tags))
+    waiting, gone = blocks.due(0.0), 5
+    while waiting:
+        read = waiting.pop(0)
+        if read.address <= gone < read.address + read.count:
+            waiting = blocks.refused(read, ILLEGAL_ADDRESS, 0.0) + waiting
+        else:
+            blocks.answered(read)
+    again = Blocks(plan([*tags, *(tag(at, at) for at in range(8, 12))]), blocks)
+    due = again.due(1.0)
+    assert not any(read.address <= gone < read.address + read.count for read in due)
+    assert sorted(each.register for read in due for each in read.tags) == [*range(5), *range(6, 12)]
+    assert any(read.address == gone for read in again.due(31.0))  # asked for again later
+    without = Blocks(plan([each for each in tags if each.register != gone], hole_limit=0), again)
+    assert sorted(each.register for read in without.due(1.0) for each in read.tags) == [*range(5), 6, 7]
