@@ -139,7 +139,7 @@ class Writer:
         self._config = config
         self._now_ms = now_ms
         self._publish = publish
-        self._queue: queue.Queue[Arrival] = queue.Queue(config.queue_records)
+        self._queue: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer")
         self._follower = Follower(engine, log, now_ms)
@@ -181,14 +181,12 @@ class Writer:
 
     def offer(self, arrival: Arrival) -> None:
         """Queues a statement; drops it when the queue is full, which costs nothing but a repeat."""
-        try:
-            if self._offered_bytes - self._taken_bytes > MAX_QUEUE_BYTES:
-                raise queue.Full
-            self._queue.put_nowait(arrival)
-        except queue.Full:
+        waiting_bytes = self._offered_bytes - self._taken_bytes
+        if self._queue.qsize() >= self._config.queue_records or waiting_bytes > MAX_QUEUE_BYTES:
             self._overflow_count += 1
             arrival.acknowledge()
         else:
+            self._queue.put(arrival)
             self._offered_bytes += len(arrival.raw)
 
     def counts(self) -> Counts:

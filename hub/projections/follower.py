@@ -24,6 +24,7 @@ from hub import database as db
 from hub.projections import projector
 from hub.projections.projector import LogEntries
 from protocols.evidence.record import SignedRecord
+from protocols.evidence.swift_records import read_all
 
 logger = logging.getLogger("hub.follower")
 
@@ -164,7 +165,7 @@ class Follower:
         if start == end:
             return False
         if not records:
-            records = [SignedRecord(raw) for raw in self._log.entries(start, min(start + STEP_RECORDS, end))]
+            records = read_all(list(self._log.entries(start, min(start + STEP_RECORDS, end))))
         try:
             with self._engine.begin() as connection:
                 projector.apply(connection, start, records, self._ends)

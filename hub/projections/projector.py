@@ -31,6 +31,7 @@ from protocols.evidence.bodies import (
 )
 from protocols.evidence.cose import key_id, thumbprint
 from protocols.evidence.record import SignedRecord
+from protocols.evidence.swift_records import read_all
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.plan import Plan
 from protocols.measurement.revisions import Amendment
@@ -95,7 +96,7 @@ def catch_up(engine: Engine, log: LogEntries, progress: Callable[[int, int], Non
     ends: dict[str, int] = {}
     for first in range(start, total, _BATCH):
         last = min(first + _BATCH, total)
-        records = [SignedRecord(raw) for raw in log.entries(first, last)]
+        records = read_all(list(log.entries(first, last)))
         with engine.begin() as connection:
             apply(connection, first, records, ends)
         if progress is not None:

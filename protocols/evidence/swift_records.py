@@ -60,6 +60,16 @@ def read_records(raws: Sequence[bytes]) -> list[SignedRecord | Malformed]:
     return [found.get(i) or _read_one(raw) for i, raw in enumerate(raws)]
 
 
+def read_all(raws: Sequence[bytes]) -> list[SignedRecord]:
+    """`SignedRecord` of each entry of a log. Raises Malformed for the first that is none."""
+    records = []
+    for found in read_records(raws):
+        if isinstance(found, Malformed):
+            raise found
+        records.append(found)
+    return records
+
+
 def _read_one(raw: bytes) -> SignedRecord | Malformed:
     try:
         return SignedRecord(raw)

@@ -123,6 +123,7 @@ def test_a_changed_byte_fails_alike() -> None:
 
 # What a gateway that holds its key can sign: every rule of a row must hold in both ways.
 
+
 def signed_anew(site: Site, at: int, change: Callable[[bytes], bytes]) -> bytes:
     """The site's bundle with the payload of record `at` changed, and everything after it chained and logged anew."""
     chain: list[Any] = []

@@ -17,7 +17,7 @@ from protocols.evidence import cose, swift_records
 from protocols.evidence.bodies import Configurations, Gap, Heartbeat, Measurement, Revocation
 from protocols.evidence.cose import MAX_BYTES, Kid
 from protocols.evidence.record import CONTENT_TYPE, Body, CheckpointSeen, Clock, SignedRecord, sign_record
-from protocols.evidence.swift_records import MANY, read_records
+from protocols.evidence.swift_records import MANY, read_all, read_records
 from tests.support.bundle import LINES, Site, configuration
 from tests.support.evidence import (
     GATEWAY,
@@ -200,3 +200,10 @@ def test_nothing_of_another_type_is_read_by_columns(by_columns: list[int], monke
     ]
     assert len(assert_alike([signed(record(body)).raw for body in bodies])) == 3
     assert sum(by_columns) == 0
+
+
+def test_what_must_be_records_is_refused_as_a_whole() -> None:
+    good = [signed(replace(FULL, sequence=i)).raw for i in range(1, MANY + 2)]
+    assert read_all(good) == [SignedRecord(raw) for raw in good]
+    with pytest.raises(Malformed, match="cut off"):
+        read_all([*good, good[0][:-1]])
