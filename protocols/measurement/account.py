@@ -159,5 +159,7 @@ class Window:
 
 def total(accounts: Iterable[TimeAccount]) -> TimeAccount:
     """The sum of accounts; the zero account for none."""
-    rows = [each.as_ints() for each in accounts]
-    return TimeAccount.from_ints(tuple(map(sum, zip(*rows, strict=True)))) if rows else TimeAccount()
+    found = list(accounts)
+    if len(found) <= 2:  # as for each line each second
+        return found[0] + found[1] if len(found) == 2 else found[0] if found else TimeAccount()
+    return TimeAccount.from_ints(tuple(map(sum, zip(*(each.as_ints() for each in found), strict=True))))

@@ -32,6 +32,7 @@ from protocols.plc.roles import SignalRole
 from protocols.plc.sample import SampleBlock
 
 _ROWS_A_CALL: Final = 16_384  # bounds what a kernel's call may write: some 5 MB
+_FEW_ROWS: Final = 64  # of deltas: up to about so many are sooner counted one by one
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000
@@ -307,11 +308,12 @@ class LineMeter:
     @property
     def _stale_ms(self) -> int:
         """When the last news is too old, if none comes."""
-        self._quiet.write(self._memory)
-        news = self.last_sample_ms
-        if self.configuration.heartbeat and self._memory[k.SEEN]:
-            news = min(news, int(self._memory[k.HEART_MS]))
-        return news + self.configuration.staleness_ms
+        news_ms = self._quiet.news_ms
+        if news_ms is None:
+            news_ms = self.last_sample_ms
+            if self.configuration.heartbeat and self._memory[k.SEEN]:
+                news_ms = min(news_ms, int(self._memory[k.HEART_MS]))
+        return news_ms + self.configuration.staleness_ms
 
     def _settle(self, now_ms: int) -> None:
         """Lets happen what happens without a row, as the kernel would before the next one."""
@@ -330,16 +332,20 @@ class LineMeter:
             return np.concatenate((self._deltas[0], np.array(self._quiet.rows, np.int64)))
         return self._deltas[0]
 
+    def _deltas_until(self, end_ms: int) -> k.I64 | list[list[int]]:
+        if sum(map(len, self._deltas)) + len(self._quiet.rows) > _FEW_ROWS:
+            deltas = self._all_deltas()
+            return deltas[deltas[:, 0] <= end_ms] if self.last_sample_ms > end_ms else deltas
+        rows = [row for block in self._deltas for row in block.tolist()] + self._quiet.rows
+        return [row for row in rows if row[0] <= end_ms] if self.last_sample_ms > end_ms else rows
+
     def _accounts(self, windows: list[Cut], resolved: Resolved, starts: Starts) -> list[Window]:
         if not windows:
             return []
-        deltas = self._all_deltas()
-        if self.last_sample_ms > windows[-1].end_ms:
-            deltas = deltas[deltas[:, 0] <= windows[-1].end_ms]
         seen = Seen(
             resolved.stretches,
-            deltas,
-            np.array(self._moves, np.int64).reshape(-1, 2),
+            self._deltas_until(windows[-1].end_ms),
+            self._moves,
             resolved.stops,
             starts.started_ms,
             self.configuration.definition.startup_ms,

@@ -161,12 +161,17 @@ class QuietRows:
         """The time of the row before, where rows after it can be quiet; None where they cannot."""
         return self._last_ms if self._valid >= 0 else None
 
+    @property
+    def news_ms(self) -> int | None:
+        """The time of the newest news, where rows after it can be quiet; None where they cannot."""
+        if self._valid < 0:
+            return None
+        return min(self._last_ms, self._heart_ms) if self._has_heartbeat else self._last_ms
+
     def still(self, until_ms: int) -> bool:
         """Whether nothing happens up to `until_ms` where no row comes."""
-        if self._valid < 0:
-            return False
-        news_ms = min(self._last_ms, self._heart_ms) if self._has_heartbeat else self._last_ms
-        return until_ms <= news_ms + self._staleness_ms
+        news_ms = self.news_ms
+        return news_ms is not None and until_ms <= news_ms + self._staleness_ms
 
     def write(self, memory: k.I64) -> None:
         """Brings the kernel's memory up to the newest quiet row."""

@@ -30,7 +30,7 @@ _OfElements = Callable[[TimeAccount, Elements], int]
 
 
 def _divide(numerator: int | Fraction, denominator: int | Fraction, undefined: Undefined) -> Fraction | Undefined:
-    return Fraction(numerator) / Fraction(denominator) if denominator > 0 else undefined
+    return Fraction(numerator, denominator) if denominator > 0 else undefined
 
 
 def _ratio(numerator: _OfElements, denominator: _OfElements, undefined: Undefined) -> _Formula:

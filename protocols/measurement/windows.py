@@ -7,6 +7,7 @@ cut was made before it.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,8 @@ from protocols.measurement.kernels.scan import BREAK, ESTIMATED, I64
 from protocols.measurement.timeline import Stop, Stretch
 from protocols.plc.roles import COUNTER_ROLES, ROLES, SignalRole
 
+Pieces = tuple[list[list[int]], list[list[int]], list[int], list[int]]
+"""By window: pieces by role, start-up rejects by role, estimated pieces, and breaks."""
 _TOTAL, _GOOD, _REJECT, _REWORK = COUNTER_ROLES
 _DOWN: Final = {
     CalendarKind.PLANNED_DOWN: Category.PLANNED_DOWN,
@@ -60,17 +63,17 @@ def cuts(segments: Iterable[Segment], window_ms: int, product: str, changes: Seq
 class Seen:
     """What there is to share out over windows.
 
-    `stretches` cover the windows. `deltas`: int64[n, 4], time_ms, role, pieces, flags of kernels.scan: pieces that a
-    counter was found to have counted when it was read. After a gap in the data they were made at some time in the
-    gap: they are real, and booked where they were read, flagged ESTIMATED. (Sharing them out over windows that may be
-    closed already would make the sums depend on when a window was closed.) `moves`: int64[n, 2], time_ms of a move
-    between states and whether PackML does not know it. `started_ms`: starts of production, rising; rejects read
-    within `startup_ms` after one are start-up rejects.
+    `stretches` cover the windows. `deltas`: rows of time_ms, role, pieces, flags of kernels.scan: pieces that a
+    counter was found to have counted when it was read; lists, or int64[n, 4] where they are many. After a gap in the
+    data they were made at some time in the gap: they are real, and booked where they were read, flagged ESTIMATED.
+    (Sharing them out over windows that may be closed already would make the sums depend on when a window was closed.)
+    `moves`: time_ms of a move between states, and whether PackML does not know it. `started_ms`: starts of production,
+    rising; rejects read within `startup_ms` after one are start-up rejects.
     """
 
     stretches: Sequence[Stretch]
-    deltas: I64
-    moves: I64
+    deltas: I64 | list[list[int]]
+    moves: Sequence[tuple[int, int]]
     stops: Sequence[Stop]
     started_ms: Sequence[int]
     startup_ms: int
@@ -86,21 +89,13 @@ def accounts(
     """
     if not windows:
         return []
-    edges = np.array([*(cut.start_ms for cut in windows), windows[-1].end_ms], np.int64)
     times = _times(windows, seen.stretches)
-    pieces, startup, estimated, breaks = (found.tolist() for found in _pieces(edges, seen, counters))
-    moves = np.zeros((len(windows), 2), np.int64)
-    if len(seen.moves):
-        inside = seen.moves[(seen.moves[:, 0] >= edges[0]) & (seen.moves[:, 0] < edges[-1])]
-        at = np.searchsorted(edges, inside[:, 0], "right") - 1
-        np.add.at(moves[:, 0], at, 1)
-        np.add.at(moves[:, 1], at, inside[:, 1])
-    stops = _stops(edges, windows, seen.stops).tolist()
+    pieces = _few_pieces(windows, seen, counters) if isinstance(seen.deltas, list) else _pieces(windows, seen, counters)
+    moves = _moves(windows, seen.moves)
+    stops = _stops(windows, seen.stops)
     return [
-        _window(
-            cut, times[i], pieces[i], startup[i], estimated[i], breaks[i], moves_i, stops[i], counters, ideal_cycle_ns
-        )
-        for i, (cut, moves_i) in enumerate(zip(windows, moves.tolist(), strict=True))
+        _window(cut, *of_window, counters, ideal_cycle_ns)
+        for cut, *of_window in zip(windows, times, *pieces, moves, stops, strict=True)
     ]
 
 
@@ -121,20 +116,34 @@ def _times(windows: Sequence[Cut], stretches: Sequence[Stretch]) -> list[list[in
     return out
 
 
-def _pieces(edges: I64, seen: Seen, counters: Collection[SignalRole]) -> tuple[I64, I64, I64, I64]:
-    """By window: pieces by role int64[n, ROLES], start-up rejects, estimated pieces, and breaks int64[n].
+def _few_pieces(windows: Sequence[Cut], seen: Seen, counters: Collection[SignalRole]) -> Pieces:
+    """`_pieces` of a few rows, as each line has each second: numpy takes longer to begin."""
+    last = len(windows) - 1
+    ends = [cut.end_ms for cut in windows]
+    pieces, startup = [[0] * ROLES for _ in windows], [[0] * ROLES for _ in windows]
+    estimated, breaks = [0] * len(windows), [0] * len(windows)
+    for time_ms, role, count, flags in seen.deltas:
+        at = min(bisect_left(ends, time_ms), last)
+        pieces[at][role] += count
+        if seen.startup_ms > 0:
+            started = bisect_left(seen.started_ms, time_ms) - 1  # a count read at the start was made before it
+            if started >= 0 and time_ms <= seen.started_ms[started] + seen.startup_ms:
+                startup[at][role] += count
+        if flags & ESTIMATED and role in _that_make_the_total(counters):
+            estimated[at] += count
+        if flags & BREAK:
+            breaks[at] += 1
+    return pieces, startup, estimated, breaks
 
-    Called each second for a few rows of each line: what numpy takes to begin counts, so a sum of nothing is not begun.
-    """
-    windows = len(edges) - 1
-    time_ms, role, count, flags = seen.deltas.T
+
+def _pieces(cuts: Sequence[Cut], seen: Seen, counters: Collection[SignalRole]) -> Pieces:
+    """By window: pieces by role, start-up rejects by role, estimated pieces, and breaks."""
+    windows = len(cuts)
+    edges = np.array([*(cut.start_ms for cut in cuts), cuts[-1].end_ms], np.int64)
+    time_ms, role, count, flags = np.asarray(seen.deltas, np.int64).T
     pieces, startup = np.zeros((windows, ROLES), np.int64), np.zeros((windows, ROLES), np.int64)
-    if windows == 1:
-        at = np.zeros(len(count), np.int64)
-        np.add.at(pieces[0], role, count)
-    else:
-        at = np.minimum(np.maximum(np.searchsorted(edges, time_ms, "left") - 1, 0), windows - 1)
-        np.add.at(pieces.reshape(-1), at * ROLES + role, count)
+    at = np.minimum(np.maximum(np.searchsorted(edges, time_ms, "left") - 1, 0), windows - 1)
+    np.add.at(pieces.reshape(-1), at * ROLES + role, count)
     if seen.startup_ms > 0 and seen.started_ms:
         started = np.array(seen.started_ms, np.int64)
         last = np.searchsorted(started, time_ms, "left") - 1  # a count read at the start was made before it
@@ -146,7 +155,20 @@ def _pieces(edges: I64, seen: Seen, counters: Collection[SignalRole]) -> tuple[I
         gap = (flags & ESTIMATED != 0) & np.isin(role, of_total)
         np.add.at(estimated, at[gap], count[gap])
         np.add.at(breaks, at, (flags & BREAK != 0).astype(np.int64))
-    return pieces, startup, estimated, breaks
+    return pieces.tolist(), startup.tolist(), estimated.tolist(), breaks.tolist()
+
+
+def _moves(windows: Sequence[Cut], moves: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """By window: moves between states, and those that PackML does not know."""
+    out = [[0, 0] for _ in windows]
+    if moves:
+        starts = [cut.start_ms for cut in windows]
+        for time_ms, illegal in moves:
+            if starts[0] <= time_ms < windows[-1].end_ms:
+                found = out[bisect_right(starts, time_ms) - 1]
+                found[0] += 1
+                found[1] += illegal
+    return out
 
 
 def _that_make_the_total(counters: Collection[SignalRole]) -> tuple[SignalRole, ...]:
@@ -155,19 +177,22 @@ def _that_make_the_total(counters: Collection[SignalRole]) -> tuple[SignalRole, 
     return (_GOOD, _REJECT)
 
 
-def _stops(edges: I64, windows: Sequence[Cut], stops: Sequence[Stop]) -> I64:
-    """int64[n, 3]: stops that began in each window: long ones, minor ones, and of the long ones failures.
+def _stops(windows: Sequence[Cut], stops: Sequence[Stop]) -> list[list[int]]:
+    """By window: of the stops that began in it the long ones, the minor ones, and of the long ones failures.
 
     The calendar beats tags: a stop that begins where no production is planned is none of these.
     """
-    out = np.zeros((len(windows), 3), np.int64)
-    inside = [stop for stop in stops if windows[0].start_ms <= stop.start_ms < windows[-1].end_ms]
-    if not inside:
-        return out
-    at = np.searchsorted(edges, np.array([stop.start_ms for stop in inside], np.int64), "right") - 1
-    for stop, i in zip(inside, at.tolist(), strict=True):
-        if windows[i].kind is CalendarKind.SCHEDULED:
-            out[i] += (stop.long, stop.minor, stop.long and stop.category is Category.FAILURE)
+    out = [[0, 0, 0] for _ in windows]
+    if stops:
+        starts = [cut.start_ms for cut in windows]
+        for stop in stops:
+            if not starts[0] <= stop.start_ms < windows[-1].end_ms:
+                continue
+            at = bisect_right(starts, stop.start_ms) - 1
+            if windows[at].kind is CalendarKind.SCHEDULED:
+                out[at][0] += stop.long
+                out[at][1] += stop.minor
+                out[at][2] += stop.long and stop.category is Category.FAILURE
     return out
 
 
@@ -207,7 +232,7 @@ def _window(
             good_count=good,
             reject_count=reject,
             rework_count=pieces[_REWORK],
-            startup_reject_count=quantities(startup, counters)[2],
+            startup_reject_count=quantities(startup, counters)[2] if any(startup) else 0,
             estimated_count=estimated,
             lower_bound_count=breaks,
             standard_total_ns=0 if ideal is None else ideal * total,
@@ -228,10 +253,8 @@ def quantities(pieces: Sequence[int], counters: Collection[SignalRole]) -> tuple
     A reject that is counted in a later window than its piece makes that window's good count smaller, even
     negative: sums over windows stay exact, and nothing is clamped.
     """
-    total, good, reject = (pieces[role] for role in (SignalRole.TOTAL, SignalRole.GOOD, SignalRole.REJECT))
-    has_total, has_good, has_reject = (
-        role in counters for role in (SignalRole.TOTAL, SignalRole.GOOD, SignalRole.REJECT)
-    )
+    total, good, reject = pieces[_TOTAL], pieces[_GOOD], pieces[_REJECT]
+    has_total, has_good, has_reject = _TOTAL in counters, _GOOD in counters, _REJECT in counters
     if has_total and has_reject:
         return total, total - reject, reject
     if has_total and has_good:
