@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 1.0
 """How often everything is measured, stored, signed and told."""
-NEWS_TICK_S: Final = 0.1
+NEWS_TICK_S: Final = 0.05
 """How often it is looked, in the first seconds, whether a line was connected of which nothing was told yet."""
 STARTED_S: Final = 10.0
 """After so long everything is loaded, and what can be connected is."""
@@ -95,7 +95,8 @@ async def _run_lines(
     kid = key_id(key.public_key().public_bytes_raw())
     publisher = Publisher(configuration, spool, kid, log_key, clock.now_ms, recorder.checkpoint_seen, sparkplug)
     started = recorder.start()
-    sources = Sources(configuration, clock)
+    told = asyncio.Event()
+    sources = Sources(configuration, clock, told)
     running = Running([Line(line, started[line.line_id].meter, clock) for line in configuration.lines], sources.read)
     lines = running.lines
     late = LateCounts(spool, [line.line_id for line in configuration.lines])
@@ -105,7 +106,10 @@ async def _run_lines(
     await until_stopped(
         stop,
         ("sources", running.run()),
-        ("measure", _measure(lines, recorder, publisher, Teller(publisher, clock, sparkplug), clock, late, progress)),
+        (
+            "measure",
+            _measure(lines, recorder, publisher, Teller(publisher, clock, sparkplug), clock, late, progress, told),
+        ),
         ("publish", publisher.run()),
         ("reload", _reload_on_signal(reloader, notifier)),
         ("health", _serve_health(configuration.health_port, facts)),
@@ -230,6 +234,7 @@ async def _measure(
     clock: Clock,
     late: LateCounts,
     progress: Progress,
+    told: asyncio.Event,
 ) -> None:
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -238,7 +243,8 @@ async def _measure(
         pause_s = NEWS_TICK_S if loop.time() < started else TICK_S
         await asyncio.sleep(min(pause_s, max(0.0, due - loop.time())))
         is_due = loop.time() >= due
-        if not is_due and not teller.news(lines):
+        news = len(teller.news(lines))
+        if not is_due and not news:
             continue
         late.keep(_late(lines), clock.now_ms())
         if measure(lines, recorder, clock.now_ms(), progress):
@@ -248,6 +254,8 @@ async def _measure(
             due = max(due + TICK_S, loop.time())
         else:
             teller.tell_news(lines)
+        if len(teller.news(lines)) < news:
+            told.set()
 
 
 def _late(lines: Sequence[Line]) -> dict[str, int]:

@@ -7,9 +7,10 @@ Modbus link, a connection to an OPC UA server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.clock import Clock
 from agent.config import AgentConfiguration
@@ -23,11 +24,16 @@ if TYPE_CHECKING:
     from agent.sources.opcua_shared import OpcuaServers
 
 
-class Sources:
-    """The readers of one gateway."""
+HEAD_START_S: Final = 0.5
+"""What is read by OPC UA waits so long at most for the first that is told of the others."""
 
-    def __init__(self, configuration: AgentConfiguration, clock: Clock) -> None:
+
+class Sources:
+    """The readers of one gateway. `told`: is set when something was told of a line."""
+
+    def __init__(self, configuration: AgentConfiguration, clock: Clock, told: asyncio.Event) -> None:
         self._configuration = configuration
+        self._told = told
         self._speed = clock.speed if math.isfinite(clock.speed) else 1.0
         self._devices: ModbusDevices | None = None
         self._servers: OpcuaServers | None = None
@@ -42,14 +48,23 @@ class Sources:
 
     async def _opcua(self, line: Line, source: OpcuaSource) -> None:
         async with self._loading:
-            # In a thread: it takes a gateway seconds, in which Modbus devices and the broker can answer already.
             if self._servers is None:
+                await self._give_way()
+                # In a thread: it takes a gateway seconds, in which Modbus devices and the broker can answer already.
                 await asyncio.to_thread(importlib.import_module, "agent.sources.opcua_shared")
                 from agent.sources.opcua_shared import OpcuaServers
 
                 self._servers = OpcuaServers(self._configuration.state_folder, self._configuration.gateway_id)
         tags = [tag for tag in line.settings.tags if isinstance(tag, OpcuaTag)]
         await self._servers.read(source, tags, line.settings.product_codes, line, self._staleness_s(line) / 3)
+
+    async def _give_way(self) -> None:
+        """Modbus devices answer in milliseconds, and loading OPC UA beside them would make half a second of it; by
+        OPC UA itself a value is known only after seconds."""
+        if any(isinstance(line.source, ModbusSource) for line in self._configuration.lines):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEAD_START_S):
+                    await self._told.wait()
 
     async def _modbus(self, line: Line, source: ModbusSource) -> None:
         if self._devices is None:
