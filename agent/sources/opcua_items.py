@@ -17,7 +17,7 @@ from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 
 from agent.config_opcua import OpcuaTag
-from agent.line import LineInput
+from agent.line import Fresh, LineInput
 from agent.sources.opcua_wire import Changes, Told
 from agent.sources.opcua_words import status_words
 from protocols.plc.roles import COUNTER_ROLES, SPEED_SCALE, SignalRole
@@ -169,10 +169,15 @@ class Items:
         What is done here is done for each change of each tag: status and role are looked at only where they are rare.
         """
         received_ms, heard_s = self.now_ms(), time.monotonic()
+        fresh: dict[Part, list[Fresh]] = {}
         for handle, (value, status, source_ms, server_ms) in changes:
             item = self._by_handle.get(handle)
-            if item is None or item.waiting or (status and self._is_gone(item, status, heard_ms)):
+            if item is None or item.waiting:
                 continue
+            if status:
+                _give(fresh)  # what may be said of the line now comes after that
+                if self._is_gone(item, status, heard_ms):
+                    continue
             item.value, item.source_ms, item.server_ms = value, source_ms, server_ms
             item.received_ms, item.heard_s = received_ms, heard_s
             # Severity, the two top bits, must be Good (Part 4, 7.39); Uncertain is not good enough to pay by.
@@ -185,7 +190,12 @@ class Items:
             number = None
             if good:
                 number = value if item.as_it_is and type(value) is int else _number(item.tag, item.part, value)
-            item.part.line.put(item.column, number, server_ms if source_ms is None else source_ms)
+            told = item.column, number, server_ms if source_ms is None else source_ms
+            if (values := fresh.get(item.part)) is None:
+                fresh[item.part] = [told]
+            else:
+                values.append(told)
+        _give(fresh)
 
     def _is_gone(self, item: Item, status: int, heard_ms: int | None) -> bool:
         """Sets a tag aside that is not there any more; notes values that the server lost before this one."""
@@ -224,6 +234,12 @@ class Items:
             for item in self.all
             if item.part.line is line
         ]  # fmt: skip
+
+
+def _give(fresh: dict[Part, list[Fresh]]) -> None:
+    for part, values in fresh.items():
+        part.line.put_all(values)
+    fresh.clear()
 
 
 def _number(tag: OpcuaTag, part: Part, value: Any) -> int | None:

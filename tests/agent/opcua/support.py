@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from typing import Any
 from asyncua import Server, ua
 
 from agent.config_opcua import OpcuaSource, OpcuaTag
+from agent.line import Fresh
 from agent.sources.opcua import OpcuaReader
 from agent.trust import TrustStore
 from protocols.plc.roles import SignalRole
@@ -100,6 +101,10 @@ class Recorder(LineRecorder):
 
     def put(self, column: int, value: int | None, source_ms: int | None) -> None:
         super().put(column, value, source_ms)
+        self._changed.set()
+
+    def put_all(self, values: Iterable[Fresh]) -> None:
+        super().put_all(values)
         self._changed.set()
 
     async def until(self, condition: Callable[[], bool], timeout_s: float = 12.0) -> None:
