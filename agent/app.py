@@ -136,8 +136,10 @@ async def _reload_on_signal(reloader: Reloader, notifier: Notifier) -> None:
 
 
 async def _begin_collecting() -> None:
-    """Garbage is collected from now on. What the start has made stays, and need not be looked through again."""
+    """Garbage is collected from now on. What the start has made stays, and need not be looked through again; what it
+    has left behind goes first (some 1.5 MB, most of it of the classes of libraries), or it would stay as well."""
     await asyncio.sleep(STARTED_S)
+    gc.collect()
     gc.freeze()
     gc.enable()
 

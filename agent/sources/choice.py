@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import math
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ from agent.config_line import ModbusSource, OpcuaSource
 from agent.config_modbus import ModbusTag
 from agent.config_opcua import OpcuaTag
 from agent.line import Line
+from agent.sources.opcua_library import load
 
 if TYPE_CHECKING:
     from agent.sources.modbus_shared import ModbusDevices
@@ -51,7 +51,7 @@ class Sources:
             if self._servers is None:
                 await self._give_way()
                 # In a thread: it takes a gateway seconds, in which Modbus devices and the broker can answer already.
-                await asyncio.to_thread(importlib.import_module, "agent.sources.opcua_shared")
+                await asyncio.to_thread(load, "agent.sources.opcua_shared")
                 from agent.sources.opcua_shared import OpcuaServers
 
                 self._servers = OpcuaServers(self._configuration.state_folder, self._configuration.gateway_id)
