@@ -153,8 +153,10 @@ class Walk:
         return [bytes(buffer[a:b]) for a, b in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)]
 
     def array(self) -> I64:
-        """How many items each array has."""
-        return self._head(_ARRAY)
+        """How many items each array has. None claims more than there are bytes left, whoever makes room for them."""
+        counts = self._head(_ARRAY)
+        demand(np.all(counts <= self.end - self.at))
+        return counts
 
     def rows(self, counts: I64, width: int) -> tuple[I64, I64]:
         """Arrays of `width` integers, so many in each message: (integers as `width` columns, the message of each row).

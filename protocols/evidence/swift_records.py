@@ -11,11 +11,11 @@ the longest one sets the number of steps.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,8 @@ from protocols.evidence.record import (
 )
 from protocols.evidence.statement import LineStatement, RawCommitment, ReadWindows
 from protocols.evidence.swift_statements import Statements, Texts, read_statements
+
+_T = TypeVar("_T")
 
 HASH_LENGTH: Final = len(NO_PREVIOUS)
 MANY: Final = 96
@@ -79,7 +81,7 @@ def _read_one(raw: bytes) -> SignedRecord | Malformed:
 
 @dataclass(slots=True)
 class Frames:
-    """The fields of many records before the body; those of each clock without its offset are columns too."""
+    """The fields of many records before the bodies, as columns."""
 
     types: list[RecordType]
     sequences: I64
@@ -190,27 +192,28 @@ def _read_payloads(walk: Walk) -> list[Record]:
         Clock, frames.boot_start_ms.tolist(), frames.boot_end_ms.tolist(), frames.sources, frames.offset_ms,
         frames.error_ms, frames.age_ms,
     )  # fmt: skip
-    return list(
-        map(
-            Record, frames.sequences.tolist(), frames.previous, frames.boot_ids, frames.start_ms.tolist(),
-            frames.end_ms.tolist(), clocks, bodies, read_seen(walk),
-        )
+    seen = read_seen(walk)
+    records = map(
+        Record, frames.sequences.tolist(), frames.previous, frames.boot_ids, frames.start_ms.tolist(),
+        frames.end_ms.tolist(), clocks, bodies, seen,
     )  # fmt: skip
+    return list(records)
 
 
 def _statements(found: Statements, record_start_ms: I64, texts: Texts) -> list[LineStatement]:
     named = map(RawCommitment, found.roots, found.chunk_counts.tolist(), found.sample_counts.tolist())
     raws = [next(named) if is_there else None for is_there in found.with_raw.tolist()]
     rows = found.columns.T.tolist()
-    ends = np.cumsum(np.bincount(found.owner, minlength=len(raws))).tolist()
-    named_texts = zip(found.texts.tolist(), found.text_counts.tolist(), strict=True)
-    windows = map(
-        ReadWindows,
-        (rows[first:end] for first, end in pairwise([0, *ends])),
-        ([texts.text(number) for number in numbers[:count]] for numbers, count in named_texts),
-        record_start_ms.tolist(),
-    )
+    names = [texts.text(number) for number in found.texts.tolist()]
+    row_counts = np.bincount(found.owner, minlength=len(raws))
+    windows = map(ReadWindows, _slices(rows, row_counts), _slices(names, found.text_counts), record_start_ms.tolist())
     return list(map(LineStatement, found.line_ids, found.configurations, raws, windows))
+
+
+def _slices(items: list[_T], counts: I64) -> Iterator[list[_T]]:
+    """So many of the items each, in turn."""
+    ends = np.cumsum(counts).tolist()
+    return (items[first:end] for first, end in pairwise([0, *ends]))
 
 
 _TYPES: Final = {each.value.encode(): each for each in RecordType}

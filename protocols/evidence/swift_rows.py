@@ -92,9 +92,7 @@ def read_lines(walk: Walk, start_ms: I64, end_ms: I64, texts: Texts) -> list[Row
 def _by_line(found: Statements, which: I64) -> Iterator[Rows]:
     """Each line's rows by themselves; `which`: the record of each statement."""
     columns, owner = found.columns, found.owner
-    of_row = (
-        found.start_ms, found.end_ms, found.texts[owner, columns[PRODUCT]], found.texts[owner, columns[SHIFT]],
-    )  # fmt: skip
+    of_row = found.start_ms, found.end_ms, found.text_of_row(PRODUCT), found.text_of_row(SHIFT)
     lines = {line_id: i for i, line_id in enumerate(dict.fromkeys(found.line_ids))}
     if len(lines) == 1:
         yield Rows(found.line_ids[0], which, found.configurations, owner, columns, *of_row)

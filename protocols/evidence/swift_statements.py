@@ -75,12 +75,18 @@ class Statements:
     roots: list[bytes]
     chunk_counts: I64
     sample_counts: I64
-    texts: I64  # numbers of each statement's texts, 0 after the last
-    text_counts: I64
+    texts: I64  # numbers of the texts, one statement after the other
+    text_counts: I64  # of each statement
     columns: I64  # as in `statement`, one row of this array for each integer of a window
     owner: I64
     start_ms: I64  # of each row, as `end_ms`
     end_ms: I64
+
+    def text_of_row(self, column: int) -> I64:
+        """The number of the text that each row names in this column."""
+        firsts = np.cumsum(self.text_counts) - self.text_counts
+        of_row: I64 = self.texts[firsts[self.owner] + self.columns[column]]
+        return of_row
 
 
 def read_statements(walk: Walk, start_ms: I64, end_ms: I64, texts: Texts) -> Iterator[tuple[I64, Statements]]:
@@ -127,17 +133,17 @@ def _read_one_each(walk: Walk, start_ms: I64, end_ms: I64, texts: Texts) -> Stat
 
 
 def _read_strings(walk: Walk, texts: Texts) -> tuple[I64, I64]:
-    """(numbers of each statement's texts, how many it has)"""
+    """(numbers of all statements' texts, one statement after the other; how many each has)"""
     counts = walk.array()
-    numbers = np.zeros((len(counts), max(1, int(counts.max(initial=0)))), np.int64)
+    firsts = np.cumsum(counts) - counts
+    numbers = np.zeros(int(counts.sum()), np.int64)
     for i in range(int(counts.max(initial=0))):
         which = np.flatnonzero(counts > i)
         part = walk.part(which)
-        column = texts.numbers(part.texts())
+        numbers[firsts[which] + i] = texts.numbers(part.texts())
         walk.join(part, which)
-        numbers[which, i] = column
-        for j in range(i):  # a text stands there once
-            demand(bool(np.all(numbers[which, j] != numbers[which, i])))
+    ordered = np.sort(np.repeat(np.arange(len(counts)), counts) << 32 | numbers)
+    demand(bool(np.all(ordered[1:] != ordered[:-1])))  # a text stands there once
     return numbers, counts
 
 

@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import Malformed
-from protocols.evidence import cose, swift_records
+from protocols.evidence import canonical, cose, swift_records
 from protocols.evidence.bodies import Configurations, Gap, Heartbeat, Measurement, Revocation
 from protocols.evidence.cose import MAX_BYTES, Kid
 from protocols.evidence.record import CONTENT_TYPE, Body, CheckpointSeen, Clock, SignedRecord, sign_record
@@ -189,6 +190,20 @@ def test_a_record_much_longer_than_the_others_is_left_out(by_columns: list[int])
     assert len(assert_alike([*short, long])) == 10
     assert len(assert_alike([long, *[long] * 3])) == 4
     assert by_columns == [9, 4]
+
+
+def test_what_claims_much_costs_little(by_columns: list[int]) -> None:
+    """A hundred records of thousands of texts that no row uses, and one that claims more items than it has bytes."""
+    wire = cbor2.loads(signed().message.payload)
+    wire[8][0][3] = [f"{number:x}" for number in range(8_000)]
+    many = cose.sign1(GATEWAY_KEY, canonical.encode(wire), issuer=GATEWAY, subject=SITE, content_type=CONTENT_TYPE)
+    assert not assert_alike([many] * 100)
+    payload = signed().message.payload
+    at = payload.index(b"\x83\x6bCola")
+    payload = payload[:at] + b"\x99\xff\xff" + payload[at + 1 :]
+    claims = cose.sign1(GATEWAY_KEY, payload, issuer=GATEWAY, subject=SITE, content_type=CONTENT_TYPE)
+    assert not assert_alike([claims] * 100)
+    assert not by_columns
 
 
 def test_nothing_of_another_type_is_read_by_columns(by_columns: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
