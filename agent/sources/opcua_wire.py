@@ -50,6 +50,8 @@ class _Shape(NamedTuple):
     unpack: Callable[[bytes, int], tuple[Any, ...]]
     size: int
     order: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    handled: Struct
+    """The same behind the handle of a notification."""
 
 
 def _shape(start: str, mask: int) -> _Shape:
@@ -64,7 +66,7 @@ def _shape(start: str, mask: int) -> _Shape:
         pico = (bit == _SOURCE and mask & _SOURCE_PICO) or (bit == _SERVER and mask & _SERVER_PICO)
         layout += "xx" if pico else ""
     packed = Struct(layout)
-    return _Shape(packed.unpack_from, packed.size, itemgetter(*places))
+    return _Shape(packed.unpack_from, packed.size, itemgetter(*places), Struct("<I" + layout[1:]))
 
 
 @lru_cache(512)
@@ -142,8 +144,32 @@ def changes(body: bytes) -> Changes:
     (count,) = _HANDLE(body, 0)
     at = _LENGTH_BYTES
     out: Changes = []
-    for _ in range(0 if count == 0xFFFF_FFFF else count):
+    count = 0 if count == 0xFFFF_FFFF else count
+    while len(out) < count:
+        shape = _plain(body[at + _LENGTH_BYTES : at + _LENGTH_BYTES + 2])
+        alike = 0 if shape is None else _alike(body, at, shape.handled.size, count - len(out))
+        if shape is not None and alike > 1:
+            end = at + alike * shape.handled.size
+            out += _run(shape, body[at:end])
+            at = end
+            continue
         (handle,) = _HANDLE(body, at)
-        told, at = told_at(body, at + 4)
+        told, at = told_at(body, at + _LENGTH_BYTES)
         out.append((handle, told))
     return out
+
+
+def _alike(body: bytes, at: int, size: int, most: int) -> int:
+    """How many notifications from a place on, up to so many, begin with the same mask and type: they are as long."""
+    most = min(most, (len(body) - at) // size)
+    first = at + _LENGTH_BYTES
+    masks, types = body[first : first + most * size : size], body[first + 1 : first + 1 + most * size : size]
+    return min(len(masks) - len(masks.lstrip(masks[:1])), len(types) - len(types.lstrip(types[:1])))
+
+
+def _run(shape: _Shape, data: bytes) -> Changes:
+    """Notifications of one form, by columns: a server's numbers mostly are."""
+    handles, *columns = zip(*shape.handled.iter_unpack(data), strict=True)
+    values, statuses, *times = shape.order((*columns, (0,) * len(handles), (None,) * len(handles)))
+    sources, servers = ([ticks // _TICKS_A_MS - _EPOCH_MS if ticks else None for ticks in column] for column in times)
+    return list(zip(handles, map(Told, values, statuses, sources, servers), strict=True))

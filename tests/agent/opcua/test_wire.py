@@ -82,6 +82,24 @@ def test_notifications_keep_their_order_and_place(
     assert found.NotificationMessage.NotificationData == [told, ended, told]
 
 
+@given(
+    data_values(), st.integers(2, 9), st.booleans(), st.lists(st.tuples(st.integers(0, 8), data_values()), max_size=2)
+)
+def test_many_alike_are_read_as_each_of_them(
+    alike: tuple[ua.DataValue, Told], count: int, cut: bool, others: list[tuple[int, tuple[ua.DataValue, Told]]]
+) -> None:
+    values = [alike] * count
+    for place, other in others:
+        values.insert(min(place, len(values)), other)
+    items = [ua.MonitoredItemNotification(handle, made) for handle, (made, _) in enumerate(values)]
+    body = struct.pack("<i", len(items)) + b"".join(map(struct_to_binary, items))
+    found = changes(body)
+    assert found == list(enumerate(told for _, told in values))
+    assert [type(told.value) for _, told in found] == [type(told.value) for _, told in values]
+    with pytest.raises((struct.error, IndexError, ua.uaerrors.UaError)):
+        changes(body[: -1 - cut])
+
+
 def test_picoseconds_stand_behind_their_own_time() -> None:
     """Part 6, 5.2.2.17. asyncua writes and reads them behind both times."""
     ticks = 116_444_736_000_000_000
