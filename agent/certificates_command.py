@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from agent.certificates import fingerprint, load_or_make_identity, name_of
-from agent.config import load
-from agent.trust import TrustStore
 from protocols.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _DESCRIPTION = """\
 Show this gateway's OPC UA certificate (it is made when there is none) and the servers' certificates: those that are
@@ -44,6 +42,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(options: argparse.Namespace) -> int:
+    from agent.certificates import load_or_make_identity, name_of  # here: what only lists commands needs none of it
+    from agent.config import load
+    from agent.trust import TrustStore
+
     configuration = load(options.config)
     trust = TrustStore(configuration.state_folder)
     if options.accept is not None:
@@ -66,10 +68,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _words(certificate: x509.Certificate) -> str:
+    from agent.certificates import fingerprint, name_of
+
     return f'"{name_of(certificate)}"  {fingerprint(certificate)}  until {certificate.not_valid_after_utc:%Y-%m-%d}'
 
 
 def _export(path: Path, certificate: x509.Certificate) -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     try:
         path.write_bytes(certificate.public_bytes(Encoding.DER))
     except OSError as error:

@@ -9,7 +9,6 @@ import argparse
 import json
 
 from protocols.measurement.definition import ISO, PRESET_NAMES, PRESETS
-from protocols.measurement.explain import explain, explain_text
 
 _DESCRIPTION = """\
 The definitions of OEE that a line can be measured by, each with its hash. With --explain: what counts as what.
@@ -36,6 +35,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     if options.explain:
+        from protocols.measurement.explain import explain, explain_text  # numpy's, and only for this
+
         definition = PRESETS[options.preset or ISO.preset]
         print(_json(explain(definition)) if options.json else explain_text(definition))
         return 0

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING
 
-from agent.config import AgentConfiguration, load
-from agent.spool import Spool
 from protocols.errors import ConfigurationError, LinetallyError
-from protocols.evidence.raw import Piece, write_pieces
+
+if TYPE_CHECKING:
+    from agent.config import AgentConfiguration
+    from protocols.evidence.raw import Piece
 
 _HELP = """\
 Write the raw samples of a line to a file: every chunk from --from to --to that this gateway holds, each with the path
@@ -48,6 +49,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(options: argparse.Namespace) -> int:
+    from agent.config import load  # here: what only lists commands needs none of it
+    from agent.spool import Spool
+    from protocols.evidence.raw import write_pieces
+
     configuration = load(options.config)
     from_ms, to_ms = (_time(configuration, options.line, text) for text in (options.start, options.end))
     if to_ms <= from_ms:
@@ -87,6 +92,8 @@ def _time(configuration: AgentConfiguration, line_id: str, text: str) -> int:
     except ValueError as error:
         raise ConfigurationError(f'"{text}" is not a time', mend="write 2026-11-03T14:00") from error
     if found.tzinfo is None:
+        from zoneinfo import ZoneInfo
+
         found = found.replace(tzinfo=ZoneInfo(line.configuration.calendar.timezone))
     return round(found.timestamp() * 1000)
 

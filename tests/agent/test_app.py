@@ -71,3 +71,26 @@ def test_no_start_leaves_the_compiler_in_memory(tmp_path: Path) -> None:
     for _ in ("compiles", "finds what was compiled"):
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110, check=True)
         assert done.stdout.split() == ["True", "1", "1", "False", "False"], done.stderr
+
+
+_LOADED = """
+import contextlib, sys
+from agent.__main__ import main
+if sys.argv[1] == "run":
+    from agent import app
+else:
+    with contextlib.suppress(SystemExit):
+        main(sys.argv[1:])
+print("loaded:", *{name.partition(".")[0] for name in sys.modules} & set("%s".split()))
+"""
+_LARGE = "apsw asyncua cbor2 cryptography llvmlite numba numpy paho pymodbus rich zstandard"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "loaded"),
+    [(["--help"], ""), (["doctor", "--help"], ""), (["run"], "apsw cbor2 cryptography numpy paho zstandard")],
+)
+def test_only_what_is_used_is_loaded(arguments: list[str], loaded: str) -> None:
+    command = [sys.executable, "-c", _LOADED % _LARGE, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert sorted(done.stdout.splitlines()[-1].split()[1:]) == loaded.split()
