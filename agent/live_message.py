@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from agent.publisher import LastReceipt
-from protocols.measurement.account import Category, TimeAccount
+from protocols.measurement.account import ACCOUNT_INTS, Category
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.definition import Definition
 from protocols.measurement.mapping import STOPS
@@ -24,6 +24,7 @@ from protocols.measurement.timeline import Stop
 from protocols.wire.live import MAX_BYTES, VERSION
 
 NS_PER_MS: Final = 1_000_000
+_ACCOUNT: Final = f"[{','.join(['%d'] * ACCOUNT_INTS)}]"
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -52,7 +53,8 @@ class LineText:
             f'{{{self._names},"state":"{live.state.name}","category":"{live.category.name}","since_ms":{live.since_ms},'
             f'"product":{_json(live.product)},"order":"","shift":{_json(live.shift)},'
             f'"shift_start_ms":{live.shift_start_ms},"shift_end_ms":{live.shift_end_ms},'
-            f'"shift_account":{_account(live.shift_account)},"window_account":{_account(live.recent_account)},'
+            f'"shift_account":{_ACCOUNT % live.shift_account.as_ints()},'
+            f'"window_account":{_ACCOUNT % live.recent_account.as_ints()},'
             f'"target_shift":{shift},"target_now":{now},'
             f'"pieces_per_hour":{"null" if rate is None else round(float(rate), 1)},'
             f'"ribbon":{self._ribbon_text(live)},"stops":{self._stops_text(live)},"late_count":{late_count}}}'
@@ -106,10 +108,6 @@ def definition_text(definition: Definition) -> bytes:
     """A member of "definitions": the hash, and what it is of."""
     data = {"words": definition.words, "data": definition.to_data()}
     return f'"{definition.hash.hex()}":{_json(data)}'.encode()
-
-
-def _account(account: TimeAccount) -> str:
-    return f"[{','.join(map(str, account.as_ints()))}]"
 
 
 def _stops(stops: tuple[Stop, ...], is_open: bool) -> str:

@@ -10,8 +10,8 @@ wall never overlap in time.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -149,15 +149,13 @@ class Calendar:
         )
 
 
-def clipped(segments: Iterable[Segment], start_ms: int, end_ms: int) -> list[Segment]:
+def clipped(segments: Sequence[Segment], start_ms: int, end_ms: int) -> list[Segment]:
     """What lies in [start_ms, end_ms) of segments that tile more than that."""
-    return [
-        s
-        if start_ms <= s.start_ms and s.end_ms <= end_ms
-        else Segment(max(s.start_ms, start_ms), min(s.end_ms, end_ms), s.kind, s.shift)
-        for s in segments
-        if s.end_ms > start_ms and s.start_ms < end_ms
-    ]
+    if start_ms >= end_ms:
+        return []
+    first = bisect_right(segments, start_ms, key=lambda s: s.end_ms)
+    last = bisect_left(segments, end_ms, first, key=lambda s: s.start_ms)
+    return [Segment(max(s.start_ms, start_ms), min(s.end_ms, end_ms), s.kind, s.shift) for s in segments[first:last]]
 
 
 def local_ms(zone: ZoneInfo, day: date, minute: int) -> int:

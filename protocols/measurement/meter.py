@@ -8,7 +8,7 @@ whole memory, and what happened while nobody looked becomes UNKNOWN time.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from math import gcd
 from typing import Any, Final
@@ -87,6 +87,7 @@ class LineMeter:
         self._changes: list[tuple[int, str]] = []
         self._shown = Shown()
         self._around: tuple[int, list[Segment]] = (-1, [])  # the calendar about an hour, which begins then
+        self._here: tuple[list[Segment], Segment, tuple[int, int, int]] | None = None  # of `_around`, see `_shift_at`
         if carry is not None:
             self._resume(carry)
 
@@ -212,15 +213,14 @@ class LineMeter:
         stale_ms = self._stale_ms
         known = bool(self._memory[k.SEEN]) and now_ms <= stale_ms
         until_ms = now_ms if known else max(self._closed_ms, min(stale_ms, now_ms))
-        around = self._segments_around(now_ms)
+        here, bounds = self._shift_at(now_ms)
+        shift_start_ms, shift_end_ms, planned_ms = bounds if here.shift else (now_ms, now_ms, 0)
         resolved = self._timeline.resolve(until_ms)
         runs = resolved.stretches
         seen_stops = resolved.stops
         starts = self._starts.copy()
         self._watch_starts(starts, runs, until_ms)
         open_windows = self._accounts(self._cuts(until_ms), resolved, starts)
-        here = next(s for s in around if s.start_ms <= now_ms < s.end_ms)
-        shift = self._shift_bounds(around, here.shift) if here.shift else (now_ms, now_ms, 0)
         recent_ms = now_ms - RECENT_MS
         stops = [*self._shown.stops, *(s for s in seen_stops if s.end_ms > self._closed_ms)]
         return Live(
@@ -230,8 +230,8 @@ class LineMeter:
             since_ms=int(self._memory[k.STATE_MS]) if known else until_ms,
             product=self._changes[-1][1] if self._changes else self._product,
             shift=here.shift,
-            shift_start_ms=shift[0],
-            shift_end_ms=shift[1],
+            shift_start_ms=shift_start_ms,
+            shift_end_ms=shift_end_ms,
             shift_account=total(
                 [
                     *([self._shown.account] if here.shift and self._shown.shift == here.shift else ()),
@@ -244,9 +244,10 @@ class LineMeter:
                     *(w.account for w in open_windows if w.start_ms >= recent_ms),
                 ]
             ),
-            planned_shift_ms=shift[2],
+            planned_shift_ms=planned_ms,
             ribbon=self._shown.ribbon_with(
-                ((max(s, self._closed_ms), c) for s, e, c in runs if e > self._closed_ms), shift[0]
+                ((max(s, self._closed_ms), c) for s, e, c in runs if e > self._closed_ms),
+                shift_start_ms,
             )[-RIBBON_RUNS:],
             stops=tuple({s.start_ms: s for s in stops}.values())[-STOPS_SHOWN:],
         )
@@ -371,12 +372,16 @@ class LineMeter:
             return self.configuration.calendar.segments(self._closed_ms, end_ms)
         return clipped(kept, self._closed_ms, end_ms)
 
-    @staticmethod
-    def _shift_bounds(around: Iterable[Segment], name: str) -> tuple[int, int, int]:
-        """(start_ms, end_ms, scheduled ms) of the shift of this name."""
-        parts = [s for s in around if s.shift == name]
-        scheduled = sum(s.end_ms - s.start_ms for s in parts if s.kind == 0)
-        return parts[0].start_ms, parts[-1].end_ms, scheduled
+    def _shift_at(self, now_ms: int) -> tuple[Segment, tuple[int, int, int]]:
+        """The segment at `now_ms`, and (start_ms, end_ms, scheduled ms) of its shift, kept while it lasts."""
+        around = self._segments_around(now_ms)
+        kept = self._here
+        if kept is None or kept[0] is not around or not kept[1].start_ms <= now_ms < kept[1].end_ms:
+            here = next(s for s in around if s.start_ms <= now_ms < s.end_ms)
+            parts = [s for s in around if s.shift == here.shift]
+            scheduled = sum(s.end_ms - s.start_ms for s in parts if s.kind == 0)
+            kept = self._here = around, here, (parts[0].start_ms, parts[-1].end_ms, scheduled)
+        return kept[1], kept[2]
 
     def _segments_around(self, now_ms: int) -> list[Segment]:
         """The calendar from a day before the hour of `now_ms` to a day after it; kept: it is asked for each second."""

@@ -123,7 +123,7 @@ def _few_pieces(windows: Sequence[Cut], seen: Seen, counters: Collection[SignalR
     pieces, startup = [[0] * ROLES for _ in windows], [[0] * ROLES for _ in windows]
     estimated, breaks = [0] * len(windows), [0] * len(windows)
     for time_ms, role, count, flags in seen.deltas:
-        at = min(bisect_left(ends, time_ms), last)
+        at = min(bisect_left(ends, time_ms), last) if last else 0
         pieces[at][role] += count
         if seen.startup_ms > 0:
             started = bisect_left(seen.started_ms, time_ms) - 1  # a count read at the start was made before it
