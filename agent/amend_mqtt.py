@@ -75,7 +75,7 @@ class OperatorInput:
             id_ = _id(data)
             sender = Sender(id_, hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest())
             with Spool.open_beside(self._folder) as spool:
-                return self._taken(spool, Table(data, (), "", {}), sender)
+                return self._taken(spool, Table(data, (), "", dict), sender)
         except ConfigurationError as error:  # of a key of the message; its words are those of a file's
             words = f"{error.what}; {error.mend.replace(' = ', ': ', 1)}"
         except LinetallyError as error:

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -45,7 +46,7 @@ def read_toml(path: Path) -> Table:
             f"is not TOML: {error}", file=str(path), line=int(line[1]) if line else None,
             mend="texts need quotes, tables look like [gateway], lists like [1, 2]",
         ) from error  # fmt: skip
-    return Table(data, (), str(path), key_lines(text))
+    return Table(data, (), str(path), partial(key_lines, text))
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
@@ -87,9 +88,12 @@ def _parts(dotted: str) -> list[str]:
 
 
 class Table:
-    """One table of a file. Ask for each key once; then `done` refuses every key that nobody asked for."""
+    """One table of a file. Ask for each key once; then `done` refuses every key that nobody asked for.
 
-    def __init__(self, data: dict[str, Any], path: KeyPath, file: str, lines: dict[KeyPath, int]) -> None:
+    `lines`: where everything stands, as `key_lines`; called only to say what is wrong.
+    """
+
+    def __init__(self, data: dict[str, Any], path: KeyPath, file: str, lines: Callable[[], dict[KeyPath, int]]) -> None:
         self._data = data
         self._path = path
         self._file = file
@@ -110,11 +114,12 @@ class Table:
     def wrong(self, key: str, what: str, mend: str) -> ConfigurationError:
         """The error to raise about `key`, with the line of the key or of what encloses it."""
         path: KeyPath = (*self._path, key) if key else self._path
-        while path and path not in self._lines:
+        lines = self._lines()
+        while path and path not in lines:
             path = path[:-1]
         return ConfigurationError(
             f"{self.name(key)}: {what}" if self.name(key) else what,
-            file=self._file, line=self._lines.get(path), mend=mend,
+            file=self._file, line=lines.get(path), mend=mend,
         )  # fmt: skip
 
     def done(self) -> None:

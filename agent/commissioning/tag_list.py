@@ -74,7 +74,7 @@ def tags_of(rows: Sequence[tuple[int, Mapping[str, str]]], protocol: str) -> dic
 
 def _check(number: int, role: str, lanes: list[dict[str, Any]], protocol: str) -> None:
     """As the configuration would be checked."""
-    table = Table({role: lanes if len(lanes) > 1 else lanes[0]}, ("tags",), "", {})
+    table = Table({role: lanes if len(lanes) > 1 else lanes[0]}, ("tags",), "", dict)
     try:
         if protocol == "modbus":
             read_modbus_tags(table, _ANY_DEVICE)
