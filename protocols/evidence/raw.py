@@ -95,8 +95,8 @@ def encode_chunk(chunk: Chunk) -> bytes:
     if rows and not chunk.start_ms <= int(block.time_ms[0]) <= int(block.time_ms[-1]) <= chunk.end_ms:
         raise Malformed("raw chunk: rows outside its span")
     ever_valid = int(np.bitwise_or.reduce(block.valid)) if rows else 0
-    held = set(np.nonzero(block.values)[1].tolist())
-    indices = [index for index in range(block.values.shape[1]) if index in held or ever_valid >> index & 1]
+    held: list[bool] = list(block.values.any(axis=0))
+    indices = [index for index, holds in enumerate(held) if holds or ever_valid >> index & 1]
     matrix = np.empty((2 + len(indices), rows), np.int64)
     matrix[0] = block.time_ms - chunk.start_ms
     matrix[1] = block.valid
@@ -165,11 +165,15 @@ def _to_columns(matrix: _I64) -> list[list[Any]]:
         return [[] for _ in matrix]
     steps = matrix[:, 1:] - matrix[:, :-1]
     zigzag = ((steps << 1) ^ (steps >> 63)).view(np.uint64)
-    largest = zigzag.max(axis=1, initial=0).tolist()
-    return [
-        [first, TypedArray(_TAGS[width], row.astype(f"<u{width}").tobytes())] if (width := _width(most)) else [first]
-        for first, most, row in zip(matrix[:, 0].tolist(), largest, zigzag, strict=True)
-    ]
+    widths = [_width(most) for most in zigzag.max(axis=1, initial=0).tolist()]
+    # All columns in each width that one of them has: to begin to write one costs more than its few numbers.
+    written = {width: zigzag.astype(f"<u{width}").tobytes() for width in set(widths) - {0}}
+    rows = matrix.shape[1] - 1
+    out: list[list[Any]] = []
+    for at, (first, width) in enumerate(zip(matrix[:, 0].tolist(), widths, strict=True)):
+        size = rows * width
+        out.append([first, TypedArray(_TAGS[width], written[width][at * size : (at + 1) * size])] if width else [first])
+    return out
 
 
 def _from_columns(columns: Sequence[object], rows: int) -> _I64:
