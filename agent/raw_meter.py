@@ -20,8 +20,7 @@ from protocols.evidence.raw import GRID_MS, Chunk, compress, decode_chunk, encod
 from protocols.measurement.account import Window
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.meter import LineMeter
-from protocols.measurement.replay import joined
-from protocols.plc.sample import Row, SampleBlock
+from protocols.plc.sample import Row, SampleBlock, joined
 
 ROWS_A_CHUNK: Final = 4096
 """More rows than this end a chunk before its edge: it must travel in one message."""

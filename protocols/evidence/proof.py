@@ -14,14 +14,16 @@ Decides the wire form and whether an entry's proof holds under a log's key or a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from protocols.errors import Malformed
 from protocols.evidence import checkpoint, merkle, note
 from protocols.evidence.checkpoint import Checkpoint
 from protocols.evidence.merkle import HASH_LENGTH, LeafHash, NodeHash
 from protocols.evidence.note import VerifierKey, decode_base64, encode_base64
-from protocols.evidence.policy import Policy
+
+if TYPE_CHECKING:
+    from protocols.evidence.policy import Policy
 
 HEADER: Final = "c2sp.org/tlog-proof@v1"
 # A path in a tree of 2**63 leaves; the limits keep a hostile proof small before anything is hashed.
@@ -81,9 +83,9 @@ def verify(proof: TlogProof, leaf: LeafHash, trusted: Policy | VerifierKey) -> C
 
     Raises `Unverified` where a signature, the quorum or the path does not hold, `Malformed` for broken bytes.
     """
-    if isinstance(trusted, Policy):
-        found = trusted.accepts(proof.checkpoint_note)
-    else:
+    if isinstance(trusted, VerifierKey):
         found = checkpoint.open(proof.checkpoint_note, trusted)
+    else:
+        found = trusted.accepts(proof.checkpoint_note)
     merkle.verify_inclusion(leaf, proof.index, found.size, proof.hashes, found.root)
     return found

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-import numpy as np
-
 from protocols.errors import Malformed
 from protocols.measurement.account import ACCOUNT_FIELDS, CATEGORIES, Category, Window
 from protocols.measurement.configuration import LineConfiguration
@@ -23,7 +21,7 @@ from protocols.measurement.kernels import scan as k
 from protocols.measurement.meter import LineMeter, lanes
 from protocols.plc.packml import State
 from protocols.plc.roles import COUNTER_ROLES
-from protocols.plc.sample import SampleBlock
+from protocols.plc.sample import SampleBlock, joined
 
 WINDOW_FIELDS: Final = ("end_ms", "kind", "product", "order", "shift", *ACCOUNT_FIELDS)
 """What of two windows is compared, in this order, once they begin at the same time."""
@@ -146,21 +144,6 @@ class _Run:
 
     def remembers(self) -> dict[str, Any]:
         return _normal(self._configuration, self._meter.carry())
-
-
-def joined(blocks: Sequence[SampleBlock]) -> SampleBlock:
-    """The blocks as one, as wide as the widest."""
-    if len(blocks) == 1:
-        return blocks[0]
-    width = max(block.values.shape[1] for block in blocks)
-    values = np.zeros((sum(len(block) for block in blocks), width), np.int64)
-    at = 0
-    for block in blocks:
-        values[at : at + len(block), : block.values.shape[1]] = block.values
-        at += len(block)
-    return SampleBlock(
-        np.concatenate([block.time_ms for block in blocks]), values, np.concatenate([block.valid for block in blocks])
-    )
 
 
 def remembered(configuration: LineConfiguration, carry: Mapping[str, Any], at_ms: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from earlier reads, so that polling (Modbus) and events (OPC UA) come to the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -77,3 +77,18 @@ class SampleBlock:
             np.array([r[1] for r in listed], np.int64).reshape(len(listed), columns),
             np.fromiter((r[2] for r in listed), np.uint32, len(listed)),
         )
+
+
+def joined(blocks: Sequence[SampleBlock]) -> SampleBlock:
+    """The blocks as one, as wide as the widest."""
+    if len(blocks) == 1:
+        return blocks[0]
+    width = max(block.values.shape[1] for block in blocks)
+    values = np.zeros((sum(len(block) for block in blocks), width), np.int64)
+    at = 0
+    for block in blocks:
+        values[at : at + len(block), : block.values.shape[1]] = block.values
+        at += len(block)
+    return SampleBlock(
+        np.concatenate([block.time_ms for block in blocks]), values, np.concatenate([block.valid for block in blocks])
+    )
