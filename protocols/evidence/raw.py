@@ -95,7 +95,7 @@ def encode_chunk(chunk: Chunk) -> bytes:
     if rows and not chunk.start_ms <= int(block.time_ms[0]) <= int(block.time_ms[-1]) <= chunk.end_ms:
         raise Malformed("raw chunk: rows outside its span")
     ever_valid = int(np.bitwise_or.reduce(block.valid)) if rows else 0
-    held: list[bool] = list(block.values.any(axis=0))
+    held = np.bitwise_or.reduce(block.values, axis=0).tolist()
     indices = [index for index, holds in enumerate(held) if holds or ever_valid >> index & 1]
     matrix = np.empty((2 + len(indices), rows), np.int64)
     matrix[0] = block.time_ms - chunk.start_ms
