@@ -48,8 +48,10 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 1.0
 """How often everything is measured, stored, signed and told."""
-NEWS_TICK_S: Final = 0.05
-"""How often it is looked, in the first seconds, whether a line was connected of which nothing was told yet."""
+FIRST_TICK_S: Final = 0.02
+"""How often it is looked, until something was told, whether a line was connected."""
+NEWS_TICK_S: Final = 0.1
+"""The same in the first seconds after that, for lines of which nothing was told yet."""
 STARTED_S: Final = 10.0
 """After so long everything is loaded, and what can be connected is."""
 _CLOCK_WAIT_S: Final = 20.0
@@ -105,12 +107,12 @@ async def _run_lines(
     facts = Reporter(lines, recorder, publisher, progress)
     await until_stopped(
         stop,
+        ("publish", publisher.run()),  # first: while it connects, in a thread, the sources are loaded
         ("sources", running.run()),
         (
             "measure",
             _measure(lines, recorder, publisher, Teller(publisher, clock, sparkplug), clock, late, progress, told),
         ),
-        ("publish", publisher.run()),
         ("reload", _reload_on_signal(reloader, notifier)),
         ("health", _serve_health(configuration.health_port, facts)),
         ("glance", write_glances(configuration.state_folder, lines)),
@@ -242,7 +244,7 @@ async def _measure(
     due = loop.time()
     started = due + STARTED_S
     while True:
-        pause_s = NEWS_TICK_S if loop.time() < started else TICK_S
+        pause_s = (NEWS_TICK_S if told.is_set() else FIRST_TICK_S) if loop.time() < started else TICK_S
         await asyncio.sleep(min(pause_s, max(0.0, due - loop.time())))
         is_due = loop.time() >= due
         news = len(teller.news(lines))

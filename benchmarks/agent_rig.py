@@ -5,6 +5,7 @@ Decides its configuration and how the process is looked at (/proc). What is meas
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import socket
@@ -195,7 +196,10 @@ class Rig:
 
 @contextmanager
 def rig(shape: Shape = FIFTY) -> Iterator[Rig]:
-    """PLCs, broker and receipts, on free ports of this machine, in a folder that is gone afterwards."""
+    """PLCs, broker and receipts, on free ports of this machine, in a folder that is gone afterwards. The agent is
+    compiled to bytecode, as `deploy/install-agent` leaves it."""
+    for package in ("agent", "protocols"):
+        compileall.compile_dir(ROOT / package, quiet=1)
     with tempfile.TemporaryDirectory(prefix="linetally-bench-") as name:
         folder = Path(name)
         ports = (free_port(), free_port(), free_port())
