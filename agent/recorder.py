@@ -289,12 +289,12 @@ class Recorder:
     def _announce(self, configurations: list[LineConfiguration], now_ms: int) -> None:
         """One config record if it fits, otherwise one for each line."""
         try:
-            groups = [configurations]
-            self._sealer.seal(_config_body(configurations), now_ms, now_ms)
+            sealer, records = self._sealer.seal(_config_body(configurations), now_ms, now_ms)
         except Malformed:
-            groups = [[configuration] for configuration in configurations]
-        for group in groups:
-            self._chain(_config_body(group), now_ms, now_ms)
+            for configuration in configurations:
+                self._chain(_config_body([configuration]), now_ms, now_ms)
+        else:
+            self._append(sealer, records, [])
         self._spool.set_meta({f"config:{c.line_id}": c.hash for c in configurations})
 
     def _is_logged(self, configuration: LineConfiguration) -> bool:
