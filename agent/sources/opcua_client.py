@@ -52,6 +52,7 @@ _NONSENSE: Final = (
 _MOST_RECEIVED: Final = 64 * 1024 * 1024
 """Bytes of one answer; a peer must not fill the memory."""
 _GOODBYE_S: Final = 2.0
+_NEVER_S: Final = 86_400.0
 
 
 class WriteRefused(Exception):
@@ -142,6 +143,7 @@ class ReadOnlyClient(Client):
         self.product_uri = "urn:linetally:agent"
         self.session_timeout = 60_000
         self.max_messagesize = _MOST_RECEIVED
+        self._stale_check_interval = _NEVER_S  # it looks after asyncua's own subscriptions, of which there are none
 
     @property
     def request_bytes(self) -> int:

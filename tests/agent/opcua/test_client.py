@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from asyncua import ua
+from asyncua import Client, ua
 
 from agent.sources.opcua_client import ALLOWED, PeerFault, ReadOnlyClient, WriteRefused, asked
 from agent.sources.opcua_nodes import Batches
@@ -134,3 +134,9 @@ def test_a_request_is_no_longer_than_the_server_takes() -> None:
     asyncio.run(Batches(100, most_bytes=1000).ask(range(20), call, item_bytes=128))
     assert sizes == [7, 7, 6]
     assert asyncio.run(Batches(100, most_bytes=1000).ask([], call, item_bytes=0)) == []  # no tag has a path
+
+
+def test_asyncua_looks_after_nothing_that_is_not_its_own() -> None:
+    """Its loop for stale subscriptions would wake the gateway twice a second; ours are not among those it has."""
+    assert Client("opc.tcp://127.0.0.1:1")._stale_check_interval == 0.5, "asyncua calls it otherwise now"
+    assert ReadOnlyClient("opc.tcp://127.0.0.1:1", 5.0)._stale_check_interval > 3600
