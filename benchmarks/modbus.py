@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from agent.config_modbus import ModbusLink, ModbusSource, ModbusTag
+from agent.line import Fresh
 from agent.sources.modbus import ModbusReader
 from agent.sources.modbus_link import Link
 from agent.sources.modbus_plan import MAX_REGISTERS, Read, plan
@@ -85,6 +86,10 @@ class _Line:
         if value is None or value // 128 != column:
             raise Disagreement(f"register {column} gave {value}")
         self.values += 1
+
+    def put_all(self, values: Iterable[Fresh]) -> None:
+        for each in values:
+            self.put(*each)
 
     def alive(self, age_ms: float = 0.0) -> None:
         self._left -= 1

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from asyncua import ua
 from asyncua.server.server import Server
 
 from agent.config_opcua import OpcuaSource, OpcuaTag
+from agent.line import Fresh
 from agent.sources.opcua import OpcuaReader
 from agent.sources.opcua_nodes import Batches, read_limits, read_values
 from agent.sources.opcua_security import secured_client
@@ -107,6 +108,10 @@ class _Line:
         self.count += 1
         if self.count in self._until:
             self._until[self.count].set()
+
+    def put_all(self, values: Iterable[Fresh]) -> None:
+        for each in values:
+            self.put(*each)
 
     def alive(self, age_ms: float = 0.0) -> None: ...
 
