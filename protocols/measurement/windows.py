@@ -90,12 +90,15 @@ def accounts(
     if not windows:
         return []
     times = _times(windows, seen.stretches)
-    pieces = _few_pieces(windows, seen, counters) if isinstance(seen.deltas, list) else _pieces(windows, seen, counters)
+    count = _few_pieces if isinstance(seen.deltas, list) else _pieces
+    pieces, startup, estimated, breaks = count(windows, seen, counters)
     moves = _moves(windows, seen.moves)
     stops = _stops(windows, seen.stops)
     return [
-        _window(cut, *of_window, counters, ideal_cycle_ns)
-        for cut, *of_window in zip(windows, times, *pieces, moves, stops, strict=True)
+        _window(
+            cut, times[i], pieces[i], startup[i], estimated[i], breaks[i], moves[i], stops[i], counters, ideal_cycle_ns
+        )
+        for i, cut in enumerate(windows)
     ]
 
 
