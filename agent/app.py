@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import signal
 import sys
@@ -55,6 +56,10 @@ NEWS_TICK_S: Final = 0.1
 STARTED_S: Final = 10.0
 """After so long everything is loaded, and what can be connected is."""
 _CLOCK_WAIT_S: Final = 20.0
+_MAKER: Final = (  # it imports from where this process does, and from nowhere else
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from protocols.measurement.kernels import check; check.holds()"
+)
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "agent"})
 
 
@@ -160,7 +165,7 @@ async def warm_up(configuration: AgentConfiguration) -> None:
         switch_off()
     elif enabled() and check.is_missing():
         # In a process of its own, whose memory is given back. Where it fails, this one tries, and says why not.
-        maker = await asyncio.create_subprocess_exec(sys.executable, "-m", check.__name__)
+        maker = await asyncio.create_subprocess_exec(sys.executable, "-P", "-c", _MAKER, json.dumps(sys.path))
         await maker.wait()
 
     def measure_one_row() -> None:

@@ -3,8 +3,6 @@
 Decides whether machine code is trusted. A file that was kept by another build, a miscompilation or a CPU that is not
 what it says shows here, in some milliseconds, before a number is signed; the agent then measures uncompiled and says
 so. It is no test of the rules: both forms come from one source.
-
-`python -m protocols.measurement.kernels.check` compiles, checks and keeps: exit 0 when that is done.
 """
 
 from __future__ import annotations
@@ -110,7 +108,3 @@ def sums() -> list[list[int]]:
     runs, events = np.zeros((2, 2), np.int64), np.zeros((2, 3), np.int64)
     settled = scan.settle(int(time_ms[-1]) + 2 * _STALENESS_MS, legal, limits, carry, runs, 0, events, 0)
     return [*out, list(settled), carry.tolist(), runs.ravel().tolist(), events.ravel().tolist()]
-
-
-if __name__ == "__main__":
-    raise SystemExit(0 if holds() and jit.enabled() else 1)

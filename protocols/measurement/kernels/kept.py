@@ -57,7 +57,12 @@ def _version(package: str) -> str:
     found = find_spec(package)
     if found is None or found.origin is None:
         return ""
-    return Path(found.origin).with_name("_version.py").read_text("utf-8")
+    file = Path(found.origin).with_name("_version.py")
+    if file.exists():
+        return file.read_text("utf-8")
+    from importlib import metadata  # 1 MB, for a form of these packages that is not known yet
+
+    return metadata.version(package)
 
 
 def _cpu() -> str:
