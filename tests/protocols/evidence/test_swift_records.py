@@ -149,7 +149,7 @@ def test_a_strange_header_is_read_alike(by_columns: list[int]) -> None:
 def test_every_byte_changed(made: Record, by_columns: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """What columns accept is what `SignedRecord` accepts, and says the same, wherever a byte is another."""
     monkeypatch.setattr(swift_records, "_PLAIN", re.compile(b""))  # whatever it looks like
-    whole = signed(FULL).raw
+    whole = signed(made).raw
     changed = [
         whole[:at] + bytes([value]) + whole[at + 1 :]
         for at in range(len(whole))
