@@ -145,6 +145,7 @@ def test_a_strange_header_is_read_alike(by_columns: list[int]) -> None:
     assert by_columns == [1, 1]  # not the first
 
 
+@pytest.mark.timeout(3_600 if len(VALUES) == 256 else 120)
 @pytest.mark.parametrize("made", [FULL, record(Heartbeat())], ids=["measurement", "heartbeat"])
 def test_every_byte_changed(made: Record, by_columns: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """What columns accept is what `SignedRecord` accepts, and says the same, wherever a byte is another."""
