@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import pty
@@ -138,8 +139,13 @@ class Terminal:
         self.type(text + "\n")
 
     def interrupt(self) -> None:
-        """Ctrl-C."""
-        self._process.send_signal(signal.SIGINT)
+        """Ctrl-C, until it is heard: one that falls between a prompt and the reading after it, Python hears only when
+        something is typed."""
+        deadline = time.monotonic() + 40
+        while self._process.poll() is None and time.monotonic() < deadline:
+            self._process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(2)
 
     def end(self, timeout_s: float = 40) -> int:
         deadline = time.monotonic() + timeout_s
