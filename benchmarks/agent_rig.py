@@ -121,14 +121,21 @@ class Hub:
 
 
 def configuration(
-    folder: Path, broker_port: int, modbus_port: int, opcua_port: int, *, jit: bool, shape: Shape = FIFTY
+    folder: Path,
+    broker_port: int,
+    modbus_port: int,
+    opcua_port: int,
+    *,
+    jit: bool,
+    shape: Shape = FIFTY,
+    window_s: int = 60,
 ) -> Path:
-    """A second a poll; a signed statement each ten seconds. A line's tags: its state, lanes of its total, and of what
-    it has only one."""
+    """A second a poll; a signed statement of each window. A line's tags: its state, lanes of its total, and of what it
+    has only one."""
     parts = [
         f'[gateway]\nid = "GW-01"\nsite = "Bench"\n[hub]\nlog_key = "{SIGNER.verifier}"\n'
         f"[broker]\nport = {broker_port}\n"
-        f'[statement]\nwindow_s = 10\ninterval_s = 10\n[kernel]\njit = "{"on" if jit else "off"}"\n'
+        f'[statement]\nwindow_s = {window_s}\ninterval_s = {window_s}\n[kernel]\njit = "{"on" if jit else "off"}"\n'
     ]
     single = ["reject", "good", "rework", "heartbeat"][: 1 if shape.tags <= 22 else 4]
     lanes = range(1, shape.tags - len(single))
@@ -167,6 +174,7 @@ class Rig:
     ports: tuple[int, int, int]
     servers: subprocess.Popen[str]
     shape: Shape
+    window_s: int
 
     @property
     def lines(self) -> int:
@@ -177,7 +185,7 @@ class Rig:
 
     @contextmanager
     def agent(self, *, jit: bool) -> Iterator[subprocess.Popen[bytes]]:
-        path = configuration(self.folder, *self.ports, jit=jit, shape=self.shape)
+        path = configuration(self.folder, *self.ports, jit=jit, shape=self.shape, window_s=self.window_s)
         environment = {**os.environ, "LINETALLY_JIT": "on" if jit else "off"}
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
@@ -195,7 +203,7 @@ class Rig:
 
 
 @contextmanager
-def rig(shape: Shape = FIFTY) -> Iterator[Rig]:
+def rig(shape: Shape = FIFTY, window_s: int = 60) -> Iterator[Rig]:
     """PLCs, broker and receipts, on free ports of this machine, in a folder that is gone afterwards. The agent is
     compiled to bytecode, as `deploy/install-agent` leaves it."""
     for package in ("agent", "protocols"):
@@ -206,7 +214,7 @@ def rig(shape: Shape = FIFTY) -> Iterator[Rig]:
         broker = EmbeddedBroker(ports[0], folder)
         broker.start()
         hub = Hub(ports[0])
-        made = Rig(folder, broker, hub, ports, _servers(ports[1], ports[2], shape), shape)
+        made = Rig(folder, broker, hub, ports, _servers(ports[1], ports[2], shape), shape, window_s)
         try:
             yield made
         finally:

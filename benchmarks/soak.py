@@ -62,7 +62,7 @@ def soak(minutes: float, fault_s: float, calm_s: float, warm_up_min: float = WAR
     looks: list[Look] = []
     warm_s = time.monotonic() + warm_up_min * 60
     faults = 0
-    with rig() as around, around.agent(jit=False) as agent:
+    with rig(window_s=10) as around, around.agent(jit=False) as agent:
         _read(around)
         end_s = time.monotonic() + minutes * 60
         while time.monotonic() < end_s:
