@@ -51,7 +51,9 @@ def add_parsers(subparsers: Any, common: argparse.ArgumentParser) -> None:
     token.add_argument("project")
     token.add_argument("--hours", type=int, default=24, help="until it expires; default: %(default)s")
     token.set_defaults(run=make_token)
-    actions.add_parser("list", parents=[common], help="show all, with fingerprints").set_defaults(run=list_gateways)
+    actions.add_parser("list", parents=[common], help="show all with fingerprints, auditors last").set_defaults(
+        run=list_gateways
+    )
     approve = actions.add_parser(
         "approve", parents=[common, signing], help="sign a pending gateway into the log",
         epilog="example: linetally-hub gateway approve GW-07 --fingerprint '3f2a 99…'",
@@ -113,8 +115,10 @@ def make_token(args: argparse.Namespace) -> int:
 
 def list_gateways(args: argparse.Namespace) -> int:
     with opened(args) as (_, engine):
-        rows = [asdict(each) for each in Registry(engine).gateways()]
-    columns = ("id", "state", "project_id", "lines", "fingerprint")
+        # An auditor's key is approved and revoked in the same way; it is enrolled for no line.
+        keys = sorted(Registry(engine).gateways(), key=lambda each: not each.lines)
+    rows = [asdict(key) | {"kind": "gateway" if key.lines else "auditor"} for key in keys]
+    columns = ("id", "kind", "state", "project_id", "lines", "fingerprint")
     show_rows(rows, columns, args.json, "no gateways yet: `linetally-hub gateway token PROJECT`")
     return 0
 

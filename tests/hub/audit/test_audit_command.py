@@ -65,8 +65,9 @@ def test_a_file_of_raw_samples_is_replayed_and_the_result_recorded(
         ask(capsys, config, f"audit init auditor-1 --project P-7 --key {key}")
         refused = ask(capsys, config, f"{replay} --record --who Chan --key {key}", 1)
         assert "not approved" in refused["words"]
-        (pending,) = [each for each in ask(capsys, config, "gateway list") if each["id"] == "auditor-1"]
-        assert (pending["state"], pending["lines"]) == ("pending", [])
+        *gateways, pending = ask(capsys, config, "gateway list")
+        assert (pending["id"], pending["kind"], pending["state"]) == ("auditor-1", "auditor", "pending")
+        assert {each["kind"] for each in gateways} == {"gateway"}, "told from auditors, who come last"
         ask(capsys, config, "gateway approve auditor-1")
         leaf = ask(capsys, config, f"{replay} --record --who Chan --key {key}")["leaf_index"]
         (listed,) = ask(capsys, config, "audit list P-7")
