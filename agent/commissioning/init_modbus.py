@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from agent.commissioning.answers import number
@@ -16,9 +17,9 @@ from agent.commissioning.init_opcua import ROLES
 from agent.commissioning.peers import ModbusPeer, Unreachable, modbus_link
 from agent.commissioning.plan import Plan
 from agent.commissioning.probe_command import address_of, take_samples
-from agent.commissioning.readings import Reading, Verdict, readings
+from agent.commissioning.readings import Reading, Verdict, as_told, readings
 from agent.commissioning.tree import quoted
-from agent.config_modbus import ModbusLink
+from agent.config_modbus import BIT_TABLES, ModbusLink
 from agent.sources.modbus_frames import Refusal
 from protocols.errors import ConfigurationError
 
@@ -74,6 +75,16 @@ async def _hello(peer: ModbusPeer) -> None:
             return  # it answers; what it has is asked for later
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A register as somebody named it; `told`: the type and order that were named with it, `bit`: or one bit of it."""
+
+    table: str
+    register: int
+    told: Reading | None = None
+    bit: int | None = None
+
+
 def ask_registers(
     asker: Asker, plan: Plan, peer: ModbusPeer | None, needed: list[str], wanted: list[str]
 ) -> dict[str, int]:
@@ -81,57 +92,69 @@ def ask_registers(
     values: dict[str, int] = {}
     for role in [*needed, *wanted]:
         why = f"{ROLES[role][0].upper()}{ROLES[role][1:]}. The register from 0, or as the maker writes it (40001)"
+        why += "; one bit of it: 40001.3" if role in ("running", "order") else ""
         why += "; or none." if role in wanted else "."
         default = "none" if role in wanted else None
         while True:
-            given = asker.ask(f"tag {role}", f"Register of “{role}”", why, default, _register)
-            if given is None:
+            place = asker.ask(f"tag {role}", f"Register of “{role}”", why, default, _register)
+            if place is None:
                 if role in wanted:
                     break
                 asker.say("  an answer is needed here", "yellow")
                 continue
-            table, register, told = given
-            found = _found(asker, peer, table, register)
+            found = _found(asker, peer, place)
             if isinstance(found, str):
                 asker.say(f"  {found}", "yellow")
                 why_keep = "The file can be written with it, and be put right later."
                 if asker.interactive and not asker.yes("keep", "Keep it all the same", why_keep, False):
                     continue
                 found = []
-            reading = _choose(asker, role, found, told)
-            keys = [f"register = {register}"] + ([f'table = "{table}"'] if table != "holding" else [])
-            keys += [reading.keys if isinstance(reading, Reading) else reading or ""]
+            reading = _choose(asker, role, found, place)
+            keys = [f"register = {place.register}"]
+            keys += [f'table = "{place.table}"'] if place.table != "holding" else []
+            keys += [f"bit = {place.bit}"] if place.bit is not None else [reading.keys if reading else ""]
             plan.tags[role] = f"{{ {', '.join(filter(None, keys))} }}"
-            seen = reading.values[-1] if isinstance(reading, Reading) else None
+            seen = reading.values[-1] if reading and reading.values else None
             if isinstance(seen, int):
-                values[role] = seen
+                values[role] = seen if place.bit is None else seen >> place.bit & 1
             break
     return values
 
 
-def _register(text: str) -> tuple[str, int, str] | None:
-    """(table, register, type and order as told) of `40002`, `1:uint32` or `1:uint32:CDAB`; None for none."""
+def _register(text: str) -> _Place | None:
+    """Of `40002`, `1:uint32`, `1:uint32:CDAB` or `1.3`; None for none."""
     if text == "none":
         return None
-    place, _, told = text.partition(":")
-    if told and not re.fullmatch(r"[a-z]+\d*(:[A-Z]+)?", told):
-        raise Wrong("write 1, 40002, 1:uint32, or 1:uint32:CDAB")
+    where, _, told = text.partition(":")
+    where, dot, bit = where.partition(".")
     try:
-        table, register = address_of(place, None)
+        table, register = address_of(where, None)
     except ConfigurationError as error:
         raise Wrong(error.mend) from None
-    return table, register, told
+    if not told and not dot:
+        return _Place(table, register)
+    if table in BIT_TABLES:
+        raise Wrong(f"a {table} is one bit, it has no type and no bits: {where}")
+    if dot:
+        if told or not re.fullmatch(r"\d|1[0-5]", bit):
+            raise Wrong("one bit of a register is written 1.3 or 40002.3 (bit 0 to 15)")
+        return _Place(table, register, bit=int(bit))
+    name, _, order = told.partition(":")
+    reading = as_told(name, order)
+    if reading is None:
+        raise Wrong("write 1, 40002, 1:uint32, or 1:uint32:CDAB (a type and an order as probe shows them)")
+    return _Place(table, register, reading)
 
 
-def _found(asker: Asker, peer: ModbusPeer | None, table: str, register: int) -> list[Reading] | str:
-    if peer is None or table in ("coil", "discrete"):
+def _found(asker: Asker, peer: ModbusPeer | None, place: _Place) -> list[Reading] | str:
+    if peer is None or place.table in BIT_TABLES:
         return []
 
     async def sample(peer: ModbusPeer) -> list[list[int]]:
         async with peer:
-            return await take_samples(peer, table, register, _SAMPLES, _EVERY_S)
+            return await take_samples(peer, place.table, place.register, _SAMPLES, _EVERY_S)
 
-    asker.say(f"  reading {table} register {register} {_SAMPLES} times …", "dim")
+    asker.say(f"  reading {place.table} register {place.register} {_SAMPLES} times …", "dim")
     try:
         samples = asyncio.run(sample(peer))
     except (Unreachable, Refusal) as error:
@@ -139,18 +162,16 @@ def _found(asker: Asker, peer: ModbusPeer | None, table: str, register: int) -> 
     return readings(samples, _EVERY_S * (_SAMPLES - 1), time.time())
 
 
-def _choose(asker: Asker, role: str, found: list[Reading], told: str) -> Reading | str | None:
+def _choose(asker: Asker, role: str, found: list[Reading], place: _Place) -> Reading | None:
     """The reading that is meant: as told, else the likeliest, which a person may change."""
-    type_, _, order = told.partition(":")
-    usable = [each for each in found if each.type != "string" or role == "product"]
-    if told:
-        for each in usable:
-            if each.type == type_ and each.order.replace(" ", "") == (order or each.order.replace(" ", "")):
-                return each
-        return f'type = "{type_}"'
+    usable = [each for each in found if each.type != "string"]
+    if (told := place.told) is not None:
+        return next((each for each in usable if (each.type, each.keys) == (told.type, told.keys)), told)
     if not usable:
         return None
     plain = next((each for each in usable if each.type == "uint16" and each.byte_order == "big"), usable[0])
+    if place.bit is not None:
+        return plain
     # A state is small and stands still, as most registers do: only what rises tells more than the usual type.
     counting = role in ("total", "good", "reject")
     likely = [each for each in usable if each.verdict is Verdict.LIKELY and each.type[:5] != "float"]

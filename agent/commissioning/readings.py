@@ -93,6 +93,17 @@ def readings(samples: Sequence[Sequence[int]], seconds: float, now_s: float) -> 
     return sorted(out, key=lambda each: (-each.verdict, -each.score))
 
 
+def as_told(type_: str, order: str) -> Reading | None:
+    """The reading of a number that a person named: uint32 and CDAB; without an order the high byte comes first.
+
+    None where there is no such type, or no such order of it.
+    """
+    if MODBUS_TYPES.get(type_, (0, Kind.TEXT))[1] in (Kind.TEXT, Kind.BIT):
+        return None
+    each = (Reading(type_, word_order, byte_order, (), Verdict.POSSIBLE, "") for word_order, byte_order in _ORDERS)
+    return next((reading for reading in each if order in ("", reading.order.replace(" ", ""))), None)
+
+
 def _value(kind: Kind, registers: Sequence[int], word_order: str, byte_order: str) -> Number:
     words = list(reversed(registers)) if word_order == "little" else list(registers)
     data = struct.pack(f"{'<' if byte_order == 'little' else '>'}{len(words)}H", *words)

@@ -53,9 +53,28 @@ def test_modbus_without_a_question(plant: Served, tmp_path: Path) -> None:
     assert (tags[SignalRole.REJECT].type, tags[SignalRole.REJECT].little_words) == ("uint32", True)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_type_and_an_order_that_were_named_are_kept(is_there: bool, plant: Served, tmp_path: Path) -> None:
+    """Whether the device answers or not: a counter in another order than was said counts nonsense."""
+    file = tmp_path / "agent.toml"
+    host = f"127.0.0.1:{plant.modbus_port if is_there else 1}"
+    tags = {"running": "10.3" if not is_there else "0.1", "total": "1:int32:CDAB", "reject": "2:uint16:BA"}
+    assert main(["init", "--no-input", "--file", str(file), "--protocol", "modbus", "--host", host, "--machine",
+                 "running", "--product", "Carton=0.68",
+                 *(word for role, where in tags.items() for word in ("--tag", f"{role}={where}"))]) == 0  # fmt: skip
+    found = {tag.role: tag for tag in load(file).lines[0].tags if isinstance(tag, ModbusTag)}
+    total, reject, running = (found[role] for role in (SignalRole.TOTAL, SignalRole.REJECT, SignalRole.RUNNING))
+    assert (total.type, total.little_words, total.little_bytes) == ("int32", True, False)
+    assert (reject.type, reject.little_words, reject.little_bytes) == ("uint16", False, True)
+    assert running.mask == (2 if is_there else 8)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--protocol", "modbus", "--host", "127.0.0.1:1", "--tag", "state=1:uint33"], "a type and an order"),
+        (["--protocol", "modbus", "--host", "127.0.0.1:1", "--tag", "state=1:uint16:CDAB"], "a type and an order"),
+        (["--protocol", "modbus", "--host", "127.0.0.1:1", "--tag", "state=1.16"], "bit 0 to 15"),
         (["--endpoint", "opc.tcp://127.0.0.1:1"], "is the PLC on?"),
         (["--protocol", "modbus", "--host", "127.0.0.1:1"], "give --tag state"),
         (["--endpoint", "http://x"], "opc.tcp://192.168.0.10:4840"),
