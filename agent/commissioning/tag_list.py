@@ -11,6 +11,7 @@ import csv
 import importlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -28,6 +29,8 @@ MODBUS: Final = ("register", "table", "type", "word_order", "byte_order", "devic
                  "length", "modulus", "bcd")  # fmt: skip
 OPCUA: Final = ("path", "namespace", "node", "deadband", "texts", "modulus", "bcd")
 _NUMBERS: Final = ("register", "device_id", "bit", "mask", "shift", "length", "modulus")
+# A spreadsheet writes 40 as 40.0. A comma or 40.001 may be thousands or parts: another register, if it is guessed.
+_WHOLE: Final = re.compile(r"-?\d{1,18}(\.0+)?", re.ASCII)
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _MOST_ROWS: Final = 10_000
 _MOST_BYTES: Final = 10_000_000
@@ -91,8 +94,11 @@ def _wrong(number: int, what: str, mend: str) -> ConfigurationError:
 def _value(number: int, key: str, text: str) -> Any:
     try:
         if key in _NUMBERS:
-            # A spreadsheet writes 40001 as 40001.0, and people write masks in hexadecimal.
-            return int(text, 0) if text[:2].lower() == "0x" else int(Decimal(text.replace(",", "")).to_integral_exact())
+            if text[:2].lower() == "0x":  # as people write masks
+                return int(text, 0)
+            if not _WHOLE.fullmatch(text):
+                raise ValueError(text)
+            return int(text.partition(".")[0])
         if key in ("scale", "deadband"):
             return Decimal(text)
         if key == "bcd":
@@ -102,7 +108,8 @@ def _value(number: int, key: str, text: str) -> Any:
         if key == "texts":
             return {name: int(value) for name, _, value in (part.rpartition("=") for part in text.split(";"))}
     except (ArithmeticError, ValueError, KeyError):
-        example = {"bcd": "true or false", "texts": "Executing=3;Idle=2"}.get(key, "a number")
+        examples = {"bcd": "true or false", "texts": "Executing=3;Idle=2", "scale": "0.1", "deadband": "0.1"}
+        example = examples.get(key, "a number, its digits only: 40001")
         raise _wrong(number, f'{key}: "{text}" cannot be used', f"write {example}") from None
     return text
 
@@ -178,6 +185,10 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     if len(grid) > _MOST_ROWS:
         raise ConfigurationError("has too many rows", file=str(path), mend=f"at most {_MOST_ROWS:,}")
     names = grid[0][1]
+    for number, cells in grid[1:]:
+        if beyond := [cell for cell in cells[len(names) :] if cell.strip()]:
+            mend = "name its column in the first row, or clear it"
+            raise ConfigurationError(f'row {number}: "{beyond[0]}" stands under no column', file=str(path), mend=mend)
     return [(number, dict(zip(names, map(live, cells), strict=False))) for number, cells in grid[1:]]
 
 

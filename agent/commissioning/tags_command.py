@@ -61,6 +61,9 @@ def _export(options: argparse.Namespace) -> int:
     if options.output is None:
         sys.stdout.write(write_csv(rows, protocol).lstrip("\ufeff").replace("\r\n", "\n"))
         return 0
+    if options.output.suffix.lower() not in (".csv", ".xlsx"):
+        mend = "write: --output tags.csv (or tags.xlsx)"
+        raise ConfigurationError("ends in neither .csv nor .xlsx", file=str(options.output), mend=mend)
     try:
         if options.output.suffix.lower() == ".xlsx":
             write_xlsx(rows, protocol, options.output)

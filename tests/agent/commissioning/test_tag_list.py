@@ -78,6 +78,11 @@ def test_a_list_is_put_into_the_configuration(tmp_path: Path, capsys: pytest.Cap
     [
         ("role,register\ntotal,1\ncolour,3\n", "row 3: \"colour\" is no role", "one of: state"),
         ("role,register\n\ntotal,seven\n", 'row 3: register: "seven"', "a number"),
+        ("role,register\ntotal,40.001\n", 'row 2: register: "40.001"', "its digits only"),
+        ('role,register\ntotal,"1,5"\n', 'row 2: register: "1,5"', "its digits only"),
+        ("role,register\ntotal,7.6\n", 'row 2: register: "7.6"', "its digits only"),
+        ('role,register,scale\ntotal,7,"0,5"\n', 'row 2: scale: "0,5"', "0.1"),
+        ("role,register\ntotal,1,uint32,little\n", 'row 2: "uint32" stands under no column', "first row"),
         ("role,register,type\ntotal,1,uint33\n", 'row 2: total.type: "uint33" is not known', "uint32"),
         ("role,register,colour\ntotal,1,red\n", 'row 2: unknown column "colour"', "word_order"),
         ("role,register\nstate,1\nstate,2\n", "row 3: state: is given more than once", "one tag each"),
@@ -136,6 +141,14 @@ def test_what_is_no_workbook_is_said(harm: str, tmp_path: Path, capsys: pytest.C
                 new.writestr(name, data[: len(data) // 2] if name.startswith("xl/worksheets/") else data)
     assert main(["tags", "import", str(path), "--config", str(config)]) == 2
     assert "no XLSX workbook that can be read" in capsys.readouterr().err
+
+
+def test_a_list_is_not_written_over_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = factory.write(tmp_path, factory.modbus())
+    before = config.read_text()
+    assert main(["tags", "export", "--config", str(config), "--output", str(config)]) == 2
+    assert "--output tags.csv" in capsys.readouterr().err
+    assert config.read_text() == before
 
 
 def test_xlsx_without_its_library_says_what_to_do(
