@@ -34,7 +34,8 @@ class LineFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The agent as of now. `records`: how many the chain has; `waiting`: those without a receipt. Times in Unix ms."""
+    """The agent as of now. `records`: how many the chain has; `waiting`: those without a receipt; `raw_bytes`: what raw
+    samples take on the disk; `raw_full`: why no new ones are kept. Times in Unix ms."""
 
     lines: Sequence[LineFacts]
     parts: Sequence[Part]
@@ -44,13 +45,18 @@ class Facts:
     receipt_ms: int | None
     disk_full: bool
     log_alarm: str | None
+    raw_bytes: int
+    raw_full: str | None
 
 
 def health_json(facts: Facts) -> tuple[bool, str]:
-    """(well, JSON). Not well: something stands still, the disk is full, or the hub's log contradicts itself."""
+    """(well, JSON). Not well: something stands still, the disk is full, new raw samples are not kept, or the hub's log
+    contradicts itself."""
     wrong = [f"{part.name} has stood still for {part.age_s:.0f} s" for part in facts.parts if part.stands]
     if facts.disk_full:
         wrong.append("the disk is full or takes no data; free some space on this gateway")
+    if facts.raw_full:
+        wrong.append(f"new raw samples are not kept: {facts.raw_full}")
     if facts.log_alarm:
         wrong.append(facts.log_alarm)
     data = {
@@ -85,6 +91,8 @@ def metrics_text(facts: Facts) -> str:
     say("linetally_last_receipt_seconds", "gauge", "Unix time of the hub's last receipt.", *receipt)
     say("linetally_broker_connected", "gauge", "1 while there is a connection to the broker.", ("", facts.connected))
     say("linetally_disk_full", "gauge", "1 while the disk takes no data.", ("", facts.disk_full))
+    say("linetally_raw_bytes", "gauge", "Disk that raw samples take.", ("", facts.raw_bytes))
+    say("linetally_raw_full", "gauge", "1 while no new raw samples are kept.", ("", bool(facts.raw_full)))
     say("linetally_log_alarm", "gauge", "1 while the hub's log contradicts itself.", ("", bool(facts.log_alarm)))
     ages = [(f'{{part="{part.name}"}}', part.age_s) for part in facts.parts]
     say("linetally_progress_age_seconds", "gauge", "Since the part last moved on.", *ages)

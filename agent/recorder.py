@@ -19,7 +19,7 @@ from agent import amendments
 from agent.clock import Clock
 from agent.config import AgentConfiguration
 from agent.config_line import LineSettings
-from agent.raw_bounds import DAY_MS, RawBounds
+from agent.raw_bounds import DAY_MS, LOSSES_META, RawBounds
 from agent.raw_meter import LostRaw, RawMeter, closed_chunk
 from agent.seal import ClockLog, Sealer, Statement, statements
 from agent.spool import LineBatch, Spool, SpooledRecord, SpoolFull
@@ -74,7 +74,10 @@ class Recorder:
         )  # fmt: skip
         self._raw_keep_ms = configuration.raw.keep_days * DAY_MS
         kid = key_id(key.public_key().public_bytes_raw())
-        self._bounds = RawBounds(configuration.raw, spool.shelf, kid, [line.line_id for line in self._lines])
+        line_ids = [line.line_id for line in self._lines]
+        self._bounds = RawBounds(configuration.raw, spool.shelf, kid, line_ids, spool.meta(LOSSES_META))
+        self.raw_full = (spool.meta("raw_full") or b"").decode() or None
+        """Why no new raw samples are kept, as `status` says it too."""
 
     def start(self, starts_ms: Mapping[str, int] | None = None) -> dict[str, Started]:
         """Takes up where the last run ended, and writes what must stand in the chain before the first measurement.
@@ -195,7 +198,7 @@ class Recorder:
         if not self._held:
             return
         try:
-            self._spool.commit(self._held)
+            self._spool.commit(self._held, self._bounds.losses_meta())
         except SpoolFull as error:
             self._note_full(error)
             return
@@ -229,6 +232,11 @@ class Recorder:
         """How many records the chain has."""
         return self._sealer.sequence
 
+    @property
+    def raw_bytes(self) -> int:
+        """What raw samples take on the disk, about."""
+        return self._bounds.size_bytes
+
     def _amend(self) -> None:
         """Signs what people amended (`linetally-agent amend`); one that contradicts the chain by now is refused."""
         for queued in self._spool.next_amendments():
@@ -253,10 +261,10 @@ class Recorder:
             self._spool.append(records, drop=drop)
             self._sealer = sealer
             self._bounds.dropped(drop)
-        before = self._bounds.no_room
         self._bounds.settled()
-        if self._bounds.no_room != before:
+        if self._bounds.no_room != self.raw_full:
             self._spool.set_meta({"raw_full": (self._bounds.no_room or "").encode()})
+            self.raw_full = self._bounds.no_room
         while (lost := self._bounds.to_tell()) is not None:
             self._chain(lost, now, now)
             self._bounds.told()

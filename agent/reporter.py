@@ -35,6 +35,7 @@ class Reporter:
         reading = sum(line.reading for line in self._lines)
         broker = "connected" if self._publisher.connected else "not connected"
         full = "; the disk is full" if self._recorder.disk_full_since_ms is not None else ""
+        full += "; no room for raw samples" if self._recorder.raw_full else ""
         return (
             f"reading {reading} of {len(self._lines)} lines; broker {broker}; "
             f"{self._publisher.depth} records without a receipt{full}"
@@ -58,4 +59,6 @@ class Reporter:
             None if receipt is None else receipt.time_ms,
             self._recorder.disk_full_since_ms is not None,
             self._publisher.log_alarm,
+            self._recorder.raw_bytes,
+            self._recorder.raw_full,
         )

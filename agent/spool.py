@@ -35,6 +35,7 @@ __all__ = [
 KEPT_RECEIPTED: Final = 1000
 """Receipted records whose bytes are still kept, for a hub that lost its newest ones."""
 _MAX_VALUE: Final = 16_000_000
+_NO_META: Final[Mapping[str, bytes]] = {}
 KEPT_STOPS: Final = 5000
 """Closed stops kept for each line: weeks of them, for reasons that come late."""
 
@@ -158,8 +159,8 @@ class Spool:
 
     # Windows and the meters' memory
 
-    def commit(self, batches: Sequence[LineBatch]) -> None:
-        """Keeps closed windows, raw chunks, and the memory that goes with them, or nothing. Raises SpoolFull."""
+    def commit(self, batches: Sequence[LineBatch], meta: Mapping[str, bytes] = _NO_META) -> None:
+        """Keeps closed windows, raw chunks, the memory that goes with them and `meta`, or nothing. Raises SpoolFull."""
         with self._transaction():
             for batch in batches:
                 self._db.executemany(
@@ -176,6 +177,7 @@ class Spool:
                 self._keep_stops(batch)
                 self.shelf.add(batch.chunks)
                 self.shelf.set_open(batch.line_id, batch.configuration_hash, batch.open_chunk)
+            self._set_meta(meta)
 
     def end_meter(self, line_id: str, end_ms: int, last_chunk: ClosedChunk | None) -> None:
         """A line's configuration changed: its meter's last chunk, up to its last window's end, and none after it."""

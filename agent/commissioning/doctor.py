@@ -270,7 +270,7 @@ def receipt_findings(configuration: AgentConfiguration) -> Iterator[Finding]:
     if refused:
         yield fail("receipts", f"the hub refuses record {refused}", "tell the scheme; nothing is lost meanwhile")
     if raw_full:
-        yield warn("raw samples", f"new ones are not kept: {raw_full}", "give the disk room, see disk")
+        yield warn("raw samples", f"new ones are not kept: {raw_full}", "see receipts; or raise raw.max_megabytes")
     age_s = time.time() - int(receipt.decode().split()[1]) / 1000 if receipt else None
     last = "none came yet" if age_s is None else f"the last came {_ago(age_s)} ago"
     mend = "see broker and hub, below; records wait here and are sent when both are there"

@@ -22,13 +22,16 @@ from agent import recorder as recorder_module
 from agent.__main__ import main
 from agent.challenges import answer
 from agent.clock import ManualClock
+from agent.commissioning.doctor import Level, receipt_findings
 from agent.config import AgentConfiguration
 from agent.line import Line
+from agent.raw_meter import ClosedChunk
 from agent.recorder import DISK_FULL, Recorder
 from agent.spool import Spool, SpoolFull
+from agent.spool_raw import RawSpan
 from protocols.evidence.bodies import Configurations, Measurement, RawGap
-from protocols.evidence.cose import key_id
-from protocols.evidence.merkle import leaf_hash
+from protocols.evidence.cose import Kid, key_id
+from protocols.evidence.merkle import LeafHash, leaf_hash
 from protocols.evidence.raw import Chunk, decode_piece, decompress, read_pieces, verify_piece
 from protocols.evidence.record import SignedRecord, encode_record
 from protocols.evidence.statement import LineStatement
@@ -246,42 +249,110 @@ def test_old_chunks_go_once_receipted_and_a_record_says_so(tmp_path: Path) -> No
         assert pieces == [] and end.words == "600 s of it are not held (see the raw-gap records)"
 
 
+def bounded(life: Life, max_bytes: int) -> None:
+    """No whole megabytes, for a short test."""
+    life.recorder._bounds.use(replace(configuration(life.folder).raw, max_bytes=max_bytes))
+
+
+def whole(spool: Spool) -> None:
+    """Every minute up to the last statement is held, or a record says that it is not."""
+    told = sorted((gap.from_ms, gap.to_ms) for gap in raw_gaps(spool))
+    places = [(p.start_ms, p.end_ms) for p in spool.shelf.overlapping("filling", START, 2**60)]
+    at = START
+    for from_ms, to_ms in sorted(told + places):
+        assert from_ms == at
+        at = to_ms
+
+
 def test_without_room_nothing_that_is_not_receipted_goes_and_new_chunks_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(raw_bounds, "LOOK_MS", 1000)
     with Spool.open(tmp_path) as spool:
         life = Life(tmp_path, spool, random.Random(0))
-        settings = replace(configuration(tmp_path).raw, max_bytes=20_000)
-        life.recorder._bounds._settings = settings
+        bounded(life, 30_000)
         with caplog.at_level("WARNING", "linetally"):
             life.live(90)
         size = sum(line.size_bytes for line in spool.shelf.held())
-        assert 20_000 < size < 24_000
+        assert 30_000 < size < 32_000
         assert "No new raw samples are kept" in caplog.text
         assert spool.meta("raw_full")
         without = [line for _, line in statements_of(signed_of(spool)) if line.raw is None]
         assert without, "such statements say null"
         replayed(spool, checked(spool))
         receipted(spool)
-        for _ in range(40):  # whole statements go, once they are old enough to be the part that is too much
-            life.live(5)
-            if not spool.meta("raw_full"):
-                break
+        life.live(2)
+        assert spool.meta("raw_full") == b"", "the oldest statement goes at once"
         life.live(3)
-        assert sum(line.size_bytes for line in spool.shelf.held()) <= 20_000
-        assert spool.meta("raw_full") == b""
+        assert sum(line.size_bytes for line in spool.shelf.held()) <= 30_000
         gaps = raw_gaps(spool)
         assert {gap.reason for gap in gaps} == {raw_bounds.NO_ROOM, "more than 0 MB"}
         first_loss = min(gap.from_ms for gap in gaps if gap.reason == raw_bounds.NO_ROOM)
         assert first_loss > START
-        # Every minute up to the last statement is held, or a record says that it is not.
-        told = sorted((gap.from_ms, gap.to_ms) for gap in gaps)
-        places = [(p.start_ms, p.end_ms) for p in spool.shelf.overlapping("filling", START, 2**60)]
-        at = START
-        for from_ms, to_ms in sorted(told + places):
-            assert from_ms == at
-            at = to_ms
+        whole(spool)
+
+
+def test_a_full_store_gives_its_oldest_statement_for_the_newest_minute(tmp_path: Path) -> None:
+    """Also one of a few hours, of which a statement is a large part: the hub answers, so no new minute is lost."""
+    with Spool.open(tmp_path) as spool:
+        life = Life(tmp_path, spool, random.Random(0))
+        bounded(life, 40_000)
+        for _ in range(150):
+            life.live(1)
+            receipted(spool)
+            assert not spool.meta("raw_full")
+        gaps = raw_gaps(spool)
+        assert len(gaps) >= 3 and {gap.reason for gap in gaps} == {"more than 0 MB"}
+        assert {gap.to_ms - gap.from_ms for gap in gaps} == {15 * MINUTE}, "no more than it takes"
+        whole(spool)
+        # A much lower limit: while the oldest go, a few hours at each look, the newest are kept.
+        bounded(life, 5_000)
+        life.live(8)
+        assert {gap.reason for gap in raw_gaps(spool)} == {"more than 0 MB"}
+        assert spool.shelf.oldest_ms("filling") == max(gap.to_ms for gap in raw_gaps(spool)) + MINUTE
+
+
+def pages(spool: Spool, what: str) -> int:
+    ((found,),) = spool._db.execute(f"PRAGMA {what}").fetchall()
+    assert isinstance(found, int)
+    return found
+
+
+def test_what_is_counted_is_what_the_file_takes(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        page_bytes, before = pages(spool, "page_size"), pages(spool, "page_count")
+        for line in ("filling", "packing"):
+            for minute in range(2000):
+                at = START + minute * MINUTE
+                chunk = ClosedChunk(line, bytes(32), at, at + MINUTE, 60, LeafHash(bytes(32)), bytes(315))
+                spool.shelf.add([chunk])
+        spool.shelf.chain([RawSpan(line, bytes(32), 0, 2**60) for line in ("filling", "packing")], Kid(bytes(8)), 1)
+        grown = (pages(spool, "page_count") - before) * page_bytes
+        assert sum(line.size_bytes for line in spool.shelf.held()) == pytest.approx(grown, rel=0.1)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_was_lost_is_said_after_a_kill_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+    """And once `max_megabytes` is raised and the agent started again, nobody says any more that there is no room."""
+    monkeypatch.setattr(raw_bounds, "LOOK_MS", 1000)
+    if told:
+        monkeypatch.setattr(raw_bounds, "STEP_MS", 10 * MINUTE)
+    with Spool.open(tmp_path) as spool:
+        life = Life(tmp_path, spool, random.Random(0))
+        bounded(life, 15_000)
+        life.live(60)
+        assert spool.meta("raw_full") and bool(raw_gaps(spool)) is told
+        life.stop(clean=False)
+        life.start()
+        life.live(18)
+        assert not spool.meta("raw_full")
+        assert {gap.reason for gap in raw_gaps(spool)} == {raw_bounds.NO_ROOM}
+        whole(spool)
+        life.stop(clean=False)
+        life.start()
+        before = len(raw_gaps(spool))
+        life.live(3)
+        assert len(raw_gaps(spool)) == before, "once"
 
 
 def test_a_full_disk_loses_chunks_with_their_windows_and_says_so(
@@ -293,7 +364,7 @@ def test_a_full_disk_loses_chunks_with_their_windows_and_says_so(
         life.live(5)
         commit = spool.commit
 
-        def full(_: object) -> None:
+        def full(*_: object) -> None:
             raise SpoolFull("the disk is full")
 
         monkeypatch.setattr(spool, "commit", full)
@@ -377,3 +448,9 @@ def test_raw_samples_as_a_file_and_what_status_says_of_them(tmp_path: Path, caps
 
     assert main(["status", "--config", str(tmp_path / "agent.toml")]) == 0
     assert "raw samples of filling: 0.0 days, 0.0 MB, from" in capsys.readouterr().out
+    with Spool.open(folder) as spool:
+        spool.set_meta({"raw_full": raw_bounds.NO_ROOM.encode()})
+    assert main(["status", "--config", str(tmp_path / "agent.toml")]) == 0
+    assert "new raw samples are not kept: no room" in capsys.readouterr().out
+    (full,) = [each for each in receipt_findings(configuration(tmp_path)) if each.about == "raw samples"]
+    assert full.level is Level.WARN and "raise raw.max_megabytes" in full.mend

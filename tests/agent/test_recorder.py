@@ -123,7 +123,7 @@ def test_a_full_disk_keeps_windows_in_memory_and_then_says_what_was_lost(
     gateway.run(START + 4 * MINUTE)
     commit = spool.commit
 
-    def full(_: object) -> None:
+    def full(*_: object) -> None:
         raise SpoolFull("the disk is full")
 
     monkeypatch.setattr(spool, "commit", full)

@@ -155,7 +155,7 @@ def test_row_16_what_a_full_disk_cannot_keep_becomes_a_signed_gap(
         meter = recorder.start()["packing"].meter
         keep = spool.commit
 
-        def full(batches: object) -> None:
+        def full(*_: object) -> None:
             raise SpoolFull("the disk is full")
 
         monkeypatch.setattr(spool, "commit", full)

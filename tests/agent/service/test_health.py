@@ -19,7 +19,7 @@ from agent.watchdog import Part
 WELL = Facts(
     [LineFacts("filling", True, "connected", 1_700_000_000_500, 3), LineFacts("packing", False, "off", 0, 0)],
     [Part("read filling", 0.5, 30.0), Part("sign", 0.1, 30.0)],
-    7, 2, True, 1_700_000_000_250, False, None,
+    7, 2, True, 1_700_000_000_250, False, None, 512_000, None,
 )  # fmt: skip
 _SAMPLE = re.compile(r'([a-z_]+)(\{[a-z]+="[^"]+"\})? (-?[0-9.e+]+)')
 
@@ -50,6 +50,8 @@ def test_the_figures_are_what_the_agent_knows() -> None:
     assert found["linetally_records_total"] == 7 and found["linetally_records_waiting"] == 2
     assert found["linetally_last_receipt_seconds"] == 1_700_000_000.25
     assert found["linetally_broker_connected"] == 1 and found["linetally_disk_full"] == 0
+    assert found["linetally_raw_bytes"] == 512_000 and found["linetally_raw_full"] == 0
+    assert samples(metrics_text(replace(WELL, raw_full="no room")))["linetally_raw_full"] == 1
     assert found['linetally_progress_age_seconds{part="sign"}'] == 0.1
     assert found["process_resident_memory_bytes"] > 10_000_000
     assert found["process_threads"] >= 1 and found["process_open_fds"] >= 3
@@ -61,6 +63,7 @@ def test_the_figures_are_what_the_agent_knows() -> None:
     [
         (replace(WELL, parts=[Part("read filling", 200.0, 180.0)]), "read filling has stood still for 200 s"),
         (replace(WELL, disk_full=True), "the disk is full"),
+        (replace(WELL, raw_full="no room"), "new raw samples are not kept: no room"),
         (replace(WELL, log_alarm="the hub's log shrank"), "the hub's log shrank"),
     ],
 )
