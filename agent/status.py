@@ -18,6 +18,7 @@ from protocols.errors import Malformed
 from protocols.evidence.bodies import Gap
 from protocols.evidence.record import SignedRecord
 from protocols.measurement.definition import Definition
+from protocols.measurement.notes import excess_note
 from protocols.measurement.ratios import availability, effectiveness, oee, quality
 from protocols.measurement.rounding import rounded
 from protocols.measurement.shown import Shown
@@ -106,11 +107,13 @@ def _shift(kept: Mapping[str, Any], definition: Definition) -> dict[str, Any] | 
         return None
     figures = (oee, availability, effectiveness, quality)
     exact = {figure.name: figure(shown.account, definition) for figure in figures}
+    over = excess_note(shown.account, definition)
     return {
         "shift": shown.shift,
         **{name: None if value is None else rounded(value, 3) for name, value in exact.items()},
         "total": shown.account.total_count,
         "good": shown.account.good_count,
+        "excess": None if over is None else over.sentence,
     }
 
 
@@ -119,7 +122,8 @@ def _shift_words(shift: dict[str, Any]) -> str:
         return "–" if shift[name] is None else f"{shift[name] / 10:.1f} %"
 
     parts = ", ".join(f"{name} {share(name)}" for name in ("availability", "effectiveness", "quality"))
-    return f"shift {shift['shift']} so far: OEE {share('oee')} ({parts}); {shift['good']:,} good of {shift['total']:,}"
+    words = f"shift {shift['shift']} so far: OEE {share('oee')} ({parts}); {shift['good']:,} good of {shift['total']:,}"
+    return words if shift["excess"] is None else f"{words}; effectiveness: {shift['excess']}"
 
 
 def status_words(status: dict[str, Any]) -> str:
@@ -168,7 +172,7 @@ def status_words(status: dict[str, Any]) -> str:
     if not status["raw"]:
         out.append("no raw samples are held")
     if status["raw_full"]:
-        out.append(f"new raw samples are not kept: {status['raw_full']}")
+        out.append(f"new raw samples are not kept: {status['raw_full']}. Raise raw.max_megabytes if that lasts")
     return "\n".join(out)
 
 

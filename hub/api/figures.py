@@ -16,6 +16,7 @@ from protocols.measurement import ratios
 from protocols.measurement.account import Category, TimeAccount
 from protocols.measurement.definition import ISO, Charge, Definition
 from protocols.measurement.elements import charge, elements
+from protocols.measurement.excess import Excess, excess
 from protocols.measurement.figure import Undefined
 from protocols.measurement.rounding import rounded
 
@@ -66,8 +67,8 @@ class Rate(Frozen):
 class Losses(Frozen):
     """What each of the three factors cost, in time and pieces.
 
-    `effectiveness_ms` is negative when the line ran faster than its ideal cycle; null without an ideal cycle. Minor
-    stops are in it, rather than in `availability_ms`, where the definition says so.
+    `effectiveness_ms` is negative when more was counted than the production time holds at the ideal cycle; null
+    without an ideal cycle. Minor stops are in it, rather than in `availability_ms`, where the definition says so.
     """
 
     availability_ms: int
@@ -95,6 +96,7 @@ class Figures(Frozen):
     estimated_count: int
     planned_ms: int
     unknown_ms: int
+    excess: Excess | None = Field(description="why effectiveness is over 100 %: what nobody saw, or the ideal cycle")
 
 
 class NamedFigure(Frozen):
@@ -200,4 +202,5 @@ def figures(account: TimeAccount, definition: Definition = ISO) -> Figures:
         estimated_count=account.estimated_count,
         planned_ms=account.planned_ms,
         unknown_ms=account.unknown_ms,
+        excess=excess(account, definition),
     )

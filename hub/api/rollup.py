@@ -8,7 +8,7 @@ the line's own sums.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date, datetime, time
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -40,7 +40,6 @@ from protocols.measurement.account import Category, total
 from protocols.measurement.calendar import wall_ms
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.definition import Charge
-from protocols.measurement.notes import notes
 from protocols.measurement.rollup import By, Row, key_of, line_oee, roll_up
 
 router = APIRouter(prefix="/api/v1", tags=["roll-up"])
@@ -93,7 +92,7 @@ def rollup(
         simulated=any(each.simulated for each in chosen.values()),
         definition=reading.definition.words,
         definition_hash=reading.definition.hash.hex(),
-        notes=[*doubts, *(RollupNote(**asdict(note)) for note in notes(whole, reading.definition))],
+        notes=doubts,
         words=figure_words(reading.definition),
         titles=titles(),
         names=_names(services, chosen, groups),

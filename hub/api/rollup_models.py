@@ -5,6 +5,7 @@ Decides names and shapes, and the rounding for show. What the numbers are is dec
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from fractions import Fraction
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from protocols.measurement.account import ACCOUNT_FIELDS, TimeAccount
 from protocols.measurement.definition import Definition
 from protocols.measurement.figure import Undefined
 from protocols.measurement.loss_tree import Factor, Node, loss_tree
+from protocols.measurement.notes import notes
 
 
 class Exact(Frozen):
@@ -59,6 +61,14 @@ class FigureWords(Frozen):
     source: str
 
 
+class RollupNote(Frozen):
+    """What must be said beside the numbers: a stable code, and words."""
+
+    code: str
+    count: int
+    words: str
+
+
 class RollupRow(Frozen):
     """One sum. `key`: what it is the sum of, by the names that were asked for."""
 
@@ -67,16 +77,9 @@ class RollupRow(Frozen):
     sums: dict[str, int] = Field(description="the account: milliseconds, pieces and nanoseconds, as they are signed")
     figures: dict[str, FigureValue]
     standing: Standing
+    notes: list[RollupNote] = Field(description="what these figures rest on")
     losses: dict[str, Exact] = Field(description="the six big losses and the other stops, in ms")
     tree: LossPart | None
-
-
-class RollupNote(Frozen):
-    """What must be said beside the numbers: a stable code, and words."""
-
-    code: str
-    count: int
-    words: str
 
 
 class Rollup(Frozen):
@@ -90,7 +93,7 @@ class Rollup(Frozen):
     simulated: bool
     definition: str
     definition_hash: str
-    notes: list[RollupNote]
+    notes: list[RollupNote] = Field(description="of the choice of lines; those of a sum stand in its row")
     words: list[FigureWords]
     titles: dict[str, str] = Field(description="of the parts of the loss tree")
     names: dict[str, dict[str, str]]
@@ -172,6 +175,7 @@ def row_of(
         sums=dict(zip(ACCOUNT_FIELDS, account.as_ints(), strict=True)),
         figures=values,
         standing=standing(ratios.coverage(account)),
+        notes=[RollupNote(**asdict(note)) for note in notes(account, definition)],
         losses={name: exact(ms) for name, ms in lost.items()},
         tree=loss_part(tree) if with_tree else None,
     )

@@ -97,7 +97,8 @@ def line_dashboard(names: Uids, enterprise: str | None) -> dict[str, Any]:
         panels.ratio("Availability", f"Production time / {_KNOWN}.", flux.AVAILABILITY),
         panels.ratio(
             "Effectiveness",
-            "Pieces at the ideal cycle / production time. Above 100 % the ideal cycle is too slow.",
+            "Pieces at the ideal cycle / production time. Above 100 %: pieces of time that was not observed (see "
+            "Estimated pieces and Coverage); else the ideal cycle is too slow.",
             flux.EFFECTIVENESS,
         ),
         panels.ratio("Quality", "Good pieces / pieces.", flux.QUALITY),
@@ -139,7 +140,7 @@ def line_dashboard(names: Uids, enterprise: str | None) -> dict[str, Any]:
                 ("Stops", "stop_count", "Stops longer than the minor-stop threshold, counted where they began."),
                 ("Minor stops", "minor_stop_count", "Stops up to the minor-stop threshold."),
                 ("State changes", "transition_count", "Many with few stops: a signal that flaps."),
-                ("Estimated pieces", "estimated_count", "Of all pieces: split by time over a gap in the data."),
+                ("Estimated pieces", "estimated_count", "Of all pieces: read after a gap, and counted there."),
                 ("Counter resets", "lower_bound_count", "What came before each of them is lost."),
                 ("Without ideal cycle", "without_ideal_count", "Pieces whose product has none: no OEE while any."),
             )

@@ -83,7 +83,7 @@ LOSSES: Final[Mapping[str, str]] = {
     "Stopped or idle": "float(v: r.unassigned_ms) / 60000.0",
     "No order": "float(v: (1 - idle_out) * r.no_order_ms) / 60000.0",
     "Breaks and planned downtime": "float(v: break_in_pbt * r.planned_down_ms) / 60000.0",
-    # In time at the ideal cycle. Below zero the ideal cycle is too slow: shown as it is.
+    # In time at the ideal cycle. Below zero more was counted than it holds: shown as it is.
     "Reduced speed": "if r.without_ideal_count == 0 then "
     "float(v: r.producing_ms) / 60000.0 - float(v: r.standard_total_ns) / 60000000000.0 "
     'else debug.null(type: "float")',

@@ -109,7 +109,7 @@ class Panels:
             .with_target(self.query(query))
             .unit(unit)
             .decimals(decimals)
-            # From zero, but a negative figure (an ideal cycle that is too slow) is not cut off.
+            # From zero, but a negative figure (reduced speed, see `flux.LOSSES`) is not cut off.
             .axis_soft_min(0)
             .no_value(UNDEFINED)
             .line_width(2)

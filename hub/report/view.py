@@ -77,6 +77,7 @@ def report_view(context: ReportContext) -> dict[str, Any]:
         "method": _method(outcome),
         "plan": _plan(context, zone),
         "losses": tables.losses_table(outcome),
+        "excess": list(outcome.excess),
         "lines_table": tables.lines_table(context),
         "mix": tables.mix_table(outcome),
         "gaps": tables.gaps_table(context, zone),

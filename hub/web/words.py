@@ -62,7 +62,12 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "standing_withheld": ("Do not rely on it: coverage under 80 %", "不宜採信：覆蓋率低於 80 %"),
     "standing_none": ("No planned time yet", "尚無計劃時間"),
     "standing_told": ("By Sparkplug, rounded", "來自 Sparkplug，經取整"),
-    "too_fast": (
+    "over-unobserved": (
+        "Over 100 %: {count} pieces were read after a gap, and {unknown} were not observed. What was made then counts, "
+        "its time does not; the ideal cycle may be right.",
+        "超過 100 %：{count} 件於數據缺口後讀得，{unknown} 未被觀測。其間產品計入而時間不計；理想週期未必有誤。",
+    ),
+    "over-ideal-cycle": (
         "Over 100 %: the configured ideal cycle is slower than the line.",
         "超過 100 %：設定的理想週期比實際慢。",
     ),
@@ -396,6 +401,7 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "pieces_lost": ("Pieces at the ideal cycle", "以理想週期計件數"),
     "of_busy": ("Of planned busy time", "佔計劃生產時間"),
     "faster_than_ideal": ("Faster than ideal (gained)", "比理想快（得益）"),
+    "more_than_observed": ("More than the time observed holds", "超出已觀測時間可製之數"),
     "every_figure": ("Every figure, with its formula", "所有指標及公式"),
     "sums": ("The integers that they are made of", "所依據的整數"),
     "figure": ("Figure", "指標"),
@@ -466,6 +472,16 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "note_lower-bound": (
         "A counter broke off {count} times: the true count is at least this.",
         "計數器中斷 {count} 次：實際件數不少於此數。",
+    ),
+    "note_over-unobserved": (
+        "Effectiveness is over 100 %: {count} pieces were read after a gap, and {unknown} were not observed. What was "
+        "made then counts, its time does not; the ideal cycle may be right.",
+        "效能率超過 100 %：{count} 件於數據缺口後讀得，{unknown} 未被觀測。其間產品計入而時間不計；理想週期未必有誤。",
+    ),
+    "note_over-ideal-cycle": (
+        "Effectiveness is over 100 %: {count} pieces were made in less than their ideal time. The configured ideal "
+        "cycle is slower than the line.",
+        "效能率超過 100 %：{count} 件以少於理想時間製成。設定的理想週期比實際慢。",
     ),
     "note_estimated": (
         "{count} pieces were read after a gap, and are booked where they were read.",

@@ -198,7 +198,8 @@ class _Verification:
 
     def _figures(self, bundle: Bundle, testimony: Testimony) -> None:
         with At(Step.FIGURES, REPORT_FILE):
-            figures = testimony.outcome().to_data()
+            outcome = testimony.outcome()
+            figures = outcome.to_data()
             stated, computed = bundle.read(REPORT_FILE), bundles.report_bytes(figures)
             if stated != computed:
                 where = _first_difference(json.loads(stated), json.loads(computed), "")
@@ -206,6 +207,7 @@ class _Verification:
         self.figures = figures
         self.words[Step.FIGURES] = "computed again from the records, all equal"
         self._note_amendments(testimony.amendments)
+        self.notes += outcome.excess
 
     def _note_amendments(self, amendments: list[Included]) -> None:
         if amendments:

@@ -59,7 +59,7 @@ class TimeAccount:
     reject_count: int = 0
     rework_count: int = 0  # pieces that went through again: never in the total a second time
     startup_reject_count: int = 0  # of the rejects: made while the line was starting up
-    estimated_count: int = 0  # of the total: split by time over a gap in the data
+    estimated_count: int = 0  # of the total: read after a gap in the data, and booked there
     lower_bound_count: int = 0  # counter resets: what came before each of them is lost
     standard_total_ns: int = 0  # sum of PRI * PQ
     standard_good_ns: int = 0  # sum of PRI * GQ

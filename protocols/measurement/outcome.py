@@ -19,6 +19,7 @@ from protocols.measurement.elements import Elements, elements
 from protocols.measurement.finding import Finding, Reason, Side, judge
 from protocols.measurement.losses import Loss, losses
 from protocols.measurement.mix import Mix, product_mix
+from protocols.measurement.notes import excess_note
 from protocols.measurement.outcome_data import outcome_data
 from protocols.measurement.periods import Frozen, PeriodSums, period_sums
 from protocols.measurement.plan import PRIMARY, Period, Plan
@@ -109,6 +110,13 @@ class Outcome:
         """Whether so much of a side went unseen that no change is shown."""
         sides = [(sums.account.known_planned_ms, sums.planned_ms) for sums in (self.baseline, self.reporting)]
         return any(planned <= 0 or Fraction(known, planned) < CHANGE_SHOWN_FROM for known, planned in sides)
+
+    @property
+    def excess(self) -> tuple[str, ...]:
+        """Why Effectiveness is over 100 % before or after, a sentence for each side on which it is."""
+        sides = (("before", self.baseline), ("after", self.reporting))
+        found = ((name, excess_note(sums.account, self.plan.definition)) for name, sums in sides)
+        return tuple(f"Effectiveness {name}: {note.sentence}." for name, note in found if note is not None)
 
     def to_data(self) -> dict[str, Any]:
         """Plain maps, lists, strings, integers and None: the content of report.json."""

@@ -146,6 +146,8 @@ export function figuresOf(view) {
     standing: "told", losses: null, good_count: told.good_count,
   };
 }
+// Why Effectiveness is over 100 %; "" where it is not.
+export const overWords = (f) => (f?.excess ? t(f.excess, { count: count(f.estimated_count), unknown: duration(f.unknown_ms) }) : "");
 export const recentOee = (view) => (view.recent_figures ? view.recent_figures.oee : { percent: null, undefined_because: "not_told" });
 
 // Why a line is not heard: the broker or its gateway said so, or nothing came for a while.

@@ -1,5 +1,5 @@
 // The live page of one line. Fills the slots of line.html from each view; says so when nothing moves any more.
-import { $, Live, count, data, dayTime, duration, el, figuresOf, hubBanner, percent, recentOee, ribbon, shape, shiftWords, showZone, silentWords, stateChip, stretch, svg, t, text, time, timeSeconds } from "./common.js";
+import { $, Live, count, data, dayTime, duration, el, figuresOf, hubBanner, overWords, percent, recentOee, ribbon, shape, shiftWords, showZone, silentWords, stateChip, stretch, svg, t, text, time, timeSeconds } from "./common.js";
 
 const line = data.lines[0];
 const gateway = data.gateways[0] ?? "–";
@@ -25,7 +25,9 @@ function effectivenessLost(figures) {
   if (!figures.losses) return "";
   const ms = figures.losses.effectiveness_ms;
   if (ms === null) return t("no-ideal-cycle");
-  if (figures.effectiveness.percent !== null && figures.effectiveness.percent > 100) return `${t("gained", { what: duration(-ms) })}. ${t("too_fast")}`;
+  const why = overWords(figures);
+  if (figures.excess === "over-unobserved") return why;
+  if (ms < 0) return [t("gained", { what: duration(-ms) }), why].filter(Boolean).join(". ");
   return ms ? t("lost", { what: duration(ms) }) : t("lost_nothing");
 }
 
@@ -129,6 +131,7 @@ function show(next) {
   $("oee").classList.toggle("weak", f.standing === "withheld");
   text($("standing"), t(`standing_${f.standing}`));
   percent($("oee-recent"), recentOee(view), false);
+  if (view.recent_figures?.excess) $("oee-recent").title = overWords(view.recent_figures);
   percent($("coverage"), f.coverage, false);
   factor("availability", f.availability, availabilityLost(f.losses));
   factor("effectiveness", f.effectiveness, effectivenessLost(f));

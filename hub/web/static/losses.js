@@ -120,6 +120,7 @@ function waterfall(row) {
   walk(busy, 0);
   const full = Math.max(...rows.map(([, from, ms]) => from + ms), 1);
   const whole = busy.ms.value;
+  const unseen = row.notes.some((note) => note.code === "over-unobserved");
   const lines = [el("div", { class: "step head" }, el("span", {}), el("span", {}),
     ...["time", "pieces_lost", "of_busy"].map((word) => el("span", { class: "num" }, t(word))))];
   for (const [part, from, ms, , isLevel] of rows) {
@@ -127,7 +128,7 @@ function waterfall(row) {
     const gained = part.ms.value < 0;
     const name = el("span", { class: isLevel ? "what level" : "what" });
     if (!isLevel) name.append(el("span", { class: `dot c-${kind}` }, shape(kind)));
-    name.append(gained ? t("faster_than_ideal") : t(`part_${part.name}`));
+    name.append(gained ? t(unseen ? "more_than_observed" : "faster_than_ideal") : t(`part_${part.name}`));
     lines.push(el("div", { class: "step" }, name,
       bar([[(1000 * from) / full, (1000 * ms) / full, gained ? "PRODUCING" : kind, `${t(`part_${part.name}`)} ${hours(part.ms.value)}`]]),
       el("span", { class: "num", title: `${part.ms.numerator}${part.ms.denominator === 1 ? "" : ` / ${part.ms.denominator}`} ms` }, hours(part.ms.value)),
@@ -147,7 +148,7 @@ function one() {
     .map((part) => `${t(`part_${part.name}`)} ${hours(part.ms.value)}`);
   text($("r-outside"), t("outside_busy", { all: hours(row.tree.ms.value), busy: hours(find(row, "planned-busy").ms.value), rest: outside.join(t("comma")) || t("none") }));
   waterfall(row);
-  const notes = answer.notes.map((note) => t(`note_${note.code}`, { count: count(note.count) }));
+  const notes = [...answer.notes, ...row.notes].map((note) => t(`note_${note.code}`, { count: count(note.count), unknown: hours(row.sums.unknown_ms) }));
   if (row.standing === "indicative" || row.standing === "withheld") notes.unshift(t(`standing_${row.standing}`));
   $("r-notes").replaceChildren(...notes.map((words) => el("li", {}, words)));
   const head = (...names) => el("thead", {}, el("tr", {}, ...names.map(([word, kind]) => el("th", kind ? { class: kind } : {}, t(word)))));

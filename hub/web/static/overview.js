@@ -1,5 +1,5 @@
 // The wall: a card a line, the worst first, readable at three metres.
-import { $, Live, count, data, duration, el, figuresOf, hubBanner, percent, ribbon, shiftWords, showZone, silentWords, stateChip, svg, t, text, time } from "./common.js";
+import { $, Live, count, data, duration, el, figuresOf, hubBanner, overWords, percent, ribbon, shiftWords, showZone, silentWords, stateChip, svg, t, text, time } from "./common.js";
 
 const cards = new Map();
 const views = new Map();
@@ -48,6 +48,7 @@ function show(view) {
   stateChip(c.state, view.category);
   text(c.since, `${t("since", { time: time(view.since_ms, view.timezone) })} · ${duration(view.time_ms - view.since_ms)}`);
   percent(c.oee, f.oee);
+  if (f.excess) c.oee.title = overWords(f);
   text(c.shift, `${t("oee_short")} · ${shiftWords(view)}`);
   text(c.standing, f.standing === "firm" ? "" : t(`standing_${f.standing}`));
   text(c.good, f.good_count === null ? t("undefined") : count(f.good_count));

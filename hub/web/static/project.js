@@ -1,5 +1,5 @@
 // A project: the verdict, the weeks before and after, the losses, the gateways, and the bundle.
-import { $, count, data, day, dayTime, el, number1, percent, shape, showZone, signed1, svg, t, text } from "./common.js";
+import { $, count, data, day, dayTime, el, number1, overWords, percent, shape, showZone, signed1, svg, t, text } from "./common.js";
 
 const project = data.project;
 const api = `/api/v1/projects/${encodeURIComponent(project.id)}`;
@@ -98,7 +98,9 @@ function sides(outcome) {
     row(t("period"), cell(period(a)), cell(period(b))),
     ...figures.filter((figure) => figure.name in COMPARED).map(compared),
     row(t("coverage"), ...coverage),
-    row(t("gaps"), cell(count(a.gap_count)), cell(count(b.gap_count)))));
+    row(t("gaps"), cell(count(a.gap_count)), cell(count(b.gap_count)))),
+    ...[[t("before"), a], [t("after"), b]].filter(([, side]) => side.figures.excess).map(([when, side]) =>
+      el("tbody", {}, el("tr", {}, el("td", { class: "small", colspan: "5" }, `${t("effectiveness")}, ${when}: ${overWords(side.figures)}`)))));
 }
 
 function losses(outcome) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -11,6 +12,7 @@ from hub.web.words import TABLES
 from protocols.measurement import ratios
 from protocols.measurement.account import Category, TimeAccount
 from protocols.measurement.definition import PRESETS, SMRP, Definition
+from protocols.measurement.excess import Excess
 
 
 def account(**changes: object) -> TimeAccount:
@@ -100,3 +102,11 @@ def test_every_figure_is_told_with_its_formula(definition: Definition) -> None:
             assert figure.undefined_because is not None and figure.numerator is None
         else:
             assert (figure.numerator, figure.denominator) == exact.as_integer_ratio()
+
+
+def test_over_100_percent_is_told_with_its_cause() -> None:
+    """Unknown time that could have held the pieces is no sign of a wrong ideal cycle."""
+    fast = account(total_count=2060, standard_total_ns=2060 * 1_500_000_000)
+    assert figures(account()).excess is None and figures(fast).excess is Excess.UNOBSERVED
+    assert figures(replace(fast, category_ms=(0, *fast.category_ms[1:]))).excess is Excess.IDEAL_CYCLE
+    assert {why.value for why in Excess} <= set(TABLES["en"])

@@ -22,6 +22,7 @@ from protocols.measurement.calendar import Calendar
 from protocols.measurement.configuration import LineConfiguration, Product
 from protocols.measurement.definition import ISO, TPM, Definition
 from protocols.measurement.loss_tree import loss_tree
+from protocols.measurement.notes import notes
 from protocols.measurement.rollup import By
 from tests.hub.web.plant import HOUR_MS, NOW_MS, ZONE, Plant, fill_hours, make_plant, serving, window_row
 
@@ -120,7 +121,10 @@ def test_rows_figures_and_trees_add_up(filled: tuple[Plant, str]) -> None:
         assert account(got["total"]) == whole == total(account(row) for row in got["rows"]), by
         for row in [*got["rows"], got["total"]]:
             adds_up(row, ISO)
-        assert got["definition_hash"] == ISO.hash.hex() and got["notes"][0]["code"] == "startup-share"
+            told = [(note["code"], note["count"]) for note in row["notes"]]
+            assert told == [(note.code, note.count) for note in notes(account(row))], "each row has its own"
+        assert got["definition_hash"] == ISO.hash.hex() and got["notes"] == []
+        assert got["total"]["notes"][-1]["code"] == "startup-share"
     assert set(got["titles"]) >= {"calendar", "planned-busy", "reduced-speed", "rejects", "unvalued-production"}
     assert [word["name"] for word in got["words"]] == list(ratios.FIGURES)
 

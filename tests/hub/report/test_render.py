@@ -61,6 +61,27 @@ def test_pages_hold_the_figures_and_the_evidence() -> None:
     assert "Simulated plant" not in whole
 
 
+def test_an_effectiveness_over_100_percent_is_told_with_its_cause() -> None:
+    the_plan = plan(2)
+    fast = []
+    for window in windows(the_plan):
+        sums = window.account
+        if window.start_ms in the_plan.baseline:  # made twice as fast as ideal
+            sums = replace(sums, standard_total_ns=4 * sums.standard_total_ns)
+        else:  # read after gaps
+            blind = (sums.length_ms - sums.producing_ms // 9, sums.producing_ms // 9, *[0] * 9)
+            sums = replace(sums, category_ms=blind, estimated_count=sums.total_count)
+        fast.append(replace(window, account=sums))
+    made, _ = context(the_plan, fast)
+    before, after = report_view(made)["excess"]
+    assert before.startswith("Effectiveness before: ") and "the configured ideal cycle is slower" in before
+    assert after.startswith("Effectiveness after: ") and "the ideal cycle may be right" in after
+    whole = " ".join("\n".join(pages(render(made))).split())
+    assert before in whole and after in whole
+    ordinary, _ = context()
+    assert report_view(ordinary)["excess"] == []
+
+
 def test_a_simulated_line_says_so_on_every_page() -> None:
     made, _ = context(simulated=True)
     assert all("Simulated plant" in text for text in pages(render(made)))

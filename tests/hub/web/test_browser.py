@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from hub import database as db
 from hub.config import Access
 from hub.live import Departure, Loss, SparkplugMessage
+from protocols.measurement.account import Category, TimeAccount
 from protocols.wire import sparkplug as names
 from tests.hub.web.pictures import CHROMIUM
 from tests.hub.web.plant import Plant, live_message, make_plant, serving
@@ -235,6 +236,53 @@ def test_where_the_time_went_follows_the_readers_choice(tmp_path: Path, browser:
         page.goto(address + "/losses?lang=zh-Hant")
         expect(page.locator("button.group .what")).to_have_text(["Filling"])
         assert not complaints
+
+
+def test_over_100_percent_is_not_blamed_on_the_cycle_when_time_went_unseen(tmp_path: Path, browser: Browser) -> None:
+    plant = make_plant(tmp_path, Access.LOOPBACK, history=True)
+    with plant.services.engine.begin() as connection:  # product A of the last days: half the time unseen, all pieces
+        for table in (db.window, db.hourly):
+            half = {
+                "producing_ms": table.c.producing_ms / 2,
+                "unknown_ms": table.c.unknown_ms + table.c.producing_ms / 2,
+            }
+            connection.execute(table.update().where(table.c.product == "A").values(**half, estimated_count=8_000))
+            slow = {"standard_total_ns": table.c.standard_total_ns * 2}
+            connection.execute(table.update().where(table.c.product == "B", table.c.unknown_ms == 0).values(**slow))
+    with serving(plant) as address, opened(browser) as (page, complaints):
+        page.goto(address + "/lines/filling?lang=en")
+        lost, recent = page.locator("#effectiveness .lost"), page.locator("#oee-recent")
+        for sums, words, blamed in (
+            (sums_of(60, 120, 7_000, 4_700), "4,700 pieces were read after a gap, and 2:00 h were not observed", False),
+            (sums_of(120, 0, 7_000, 0), "the configured ideal cycle is slower than the line", True),
+            (sums_of(120, 1, 7_000, 40), "the configured ideal cycle is slower than the line", True),
+        ):
+            plant.clock.now_ms += 1000
+            plant.say(live_message("filling", shift_account=sums, window_account=sums, time_ms=plant.clock.now_ms))
+            expect(lost).to_contain_text(words)
+            assert ("faster than ideal" in lost.inner_text()) is blamed
+            assert words in (recent.get_attribute("title") or "")
+        panel = page.locator("#losses-panel")
+        panel.locator("#r-by").select_option("product")
+        for nth, words, step in ((0, "may be right", "More than the time observed holds"), (1, "is slower", "Faster")):
+            panel.locator("button.group").nth(nth).click()
+            expect(panel.locator("#r-notes")).to_contain_text(words)
+            expect(panel.locator(".waterfall")).to_contain_text(step)
+        page.goto(address + "/projects/p-acme?lang=en")
+        expect(page.locator("#sides")).to_contain_text("Effectiveness, After: Over 100 %: ", timeout=20_000)
+        assert not complaints
+
+
+def sums_of(producing_min: int, unknown_min: int, pieces: int, estimated: int) -> list[int]:
+    times = [0] * len(Category)
+    times[Category.PRODUCING], times[Category.UNKNOWN] = producing_min * 60_000, unknown_min * 60_000
+    standard_ns = pieces * 1_500_000_000
+    return list(
+        TimeAccount(
+            tuple(times), sum(times), pieces, pieces, estimated_count=estimated, standard_total_ns=standard_ns,
+            standard_good_ns=standard_ns,
+        ).as_ints()
+    )  # fmt: skip
 
 
 def test_the_machines_of_a_line_are_shown_apart(tmp_path: Path, browser: Browser) -> None:

@@ -14,6 +14,7 @@ from hub.live import Loss
 from hub.registry import GatewayState
 from hub.web.words import LANGUAGES, TABLES, language_of
 from protocols.measurement.account import Category
+from protocols.measurement.excess import Excess
 from protocols.measurement.loss_tree import BigLoss
 from protocols.measurement.ratios import FIGURES
 from protocols.plc.packml import State
@@ -50,6 +51,7 @@ def test_every_word_that_pages_use_exists() -> None:
     used |= {f"big_{name.value}" for name in BigLoss} | {"big_fully-productive"}
     notes = (WEB.parents[1] / "protocols" / "measurement" / "notes.py").read_text()
     used |= {f"note_{code}" for code in re.findall(r'Note\(\s*"([\w-]+)"', notes)}
+    used |= {word for why in Excess for word in (why.value, f"note_{why.value}")}
     assert used <= TABLES["en"].keys(), used - TABLES["en"].keys()
 
 

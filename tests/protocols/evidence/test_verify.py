@@ -35,6 +35,7 @@ from protocols.evidence.record import (
 from protocols.evidence.rotation import rotation
 from protocols.evidence.verdict import GapKind, Result, Step, Verdict
 from protocols.evidence.verify import verify
+from protocols.measurement.account import Window
 from protocols.measurement.definition import TPM
 from tests.support.bundle import (
     HOUR_MS,
@@ -498,3 +499,29 @@ def test_progress_reaches_the_end() -> None:
     verify(io.BytesIO(BUNDLE), TRUST, lambda done, total: seen.append((done, total)))
     assert seen[-1][0] == seen[-1][1]
     assert seen == sorted(seen)
+
+
+def test_an_effectiveness_over_100_percent_is_noted_with_its_cause() -> None:
+    site = Site.ordinary()
+
+    def unseen(made: Window, i: int) -> Window:
+        """Half of the windows after the upgrade: a second of running seen, and all pieces."""
+        times = (made.length_ms - 1000, 1000, *[0] * 9) if i % 2 else (0, made.length_ms, *[0] * 9)
+        many = 4 * made.length_ms // 500
+        sums = replace(
+            made.account, category_ms=times, total_count=many, good_count=many - 5, estimated_count=many * 9 // 10,
+            standard_total_ns=many * 500_000_000, standard_good_ns=(many - 5) * 500_000_000,
+        )  # fmt: skip
+        return replace(made, account=sums)
+
+    for at, (start_ms, end_ms, body) in enumerate(site.bodies):
+        if isinstance(body, Measurement) and start_ms in PLAN.reporting:
+            lines = tuple(
+                replace(line, windows=tuple(unseen(made, i) for i, made in enumerate(line.windows)))
+                for line in body.lines
+            )
+            site.bodies[at] = (start_ms, end_ms, Measurement(lines))
+    verdict = judge_site(site)
+    assert verdict.ok
+    [note] = verdict.notes
+    assert note.startswith("Effectiveness after: ") and "the ideal cycle may be right" in note
