@@ -1,9 +1,9 @@
 """Modbus: polls the devices of one line or several, over TCP, UDP, TLS, RTU over TCP or a serial line.
 
 Decides when is polled, and when a line has all that a poll had for it. One device's silence takes only its own tags; a
-register that does not exist only its own. How requests are planned, who may ask when, and what is an answer is decided
-in `modbus_plan`, `modbus_link`, `modbus_frames`; what a line makes of it in `modbus_part`. Functions 1 to 4 are all
-that can be sent.
+register that does not exist only its own. How requests are planned (`modbus_plan`) and learned (`modbus_blocks`), who
+may ask when (`modbus_link`), what is an answer (`modbus_frames`) and what a line makes of it (`modbus_part`) is decided
+elsewhere. Functions 1 to 4 are all that can be sent.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Final
 
 from agent.config_modbus import ModbusLink, ModbusSource, ModbusTag
 from agent.line import LineInput
+from agent.sources.modbus_blocks import Blocks
 from agent.sources.modbus_link import DeviceFailed, Link, LinkFailed, Refusal, Resting, shared_link
 from agent.sources.modbus_part import Part, Share
-from agent.sources.modbus_plan import Blocks, Read, plan
+from agent.sources.modbus_plan import Read, plan
 
 _SLOW_POLLS: Final = 10
 _SHARES_KEPT: Final = 1000
@@ -128,20 +129,31 @@ class ModbusReader:
     async def _device(self, device: int, blocks: Blocks, waiting: list[Read]) -> None:
         """One poll of one device. Raises LinkFailed."""
         loop = asyncio.get_running_loop()
+        is_alive = False
         try:
             while waiting:
                 read = waiting[0]
                 try:
-                    registers = await self._read(read)
+                    registers = await self._read(read, blocks.is_doubted(read))
                 except Refusal as refusal:
+                    is_alive = True
                     instead = blocks.refused(read, refusal.code, loop.time())
                     waiting[:1] = instead
                     self._expect(instead)
-                    if blocks.is_aside(read):
-                        words = f"at device {device} cannot be read: {refusal}; tried again now and then"
-                        for share in self._share(read):
-                            share.part.say(f"{share.words} {words}")
+                    self._say_aside(read, blocks, refusal)
+                except Resting:
+                    raise
+                except DeviceFailed as failure:
+                    if not blocks.unanswered(read, is_alive, loop.time()):
+                        raise
+                    # What else is in doubt waits for the next poll: after two failures in a row the device would rest.
+                    doubted = [each for each in waiting[1:] if blocks.is_doubted(each)]
+                    waiting = [each for each in waiting[1:] if each not in doubted]
+                    for each in doubted:
+                        self._over(each)
+                    self._say_aside(read, blocks, failure)
                 else:
+                    is_alive = True
                     del waiting[0]
                     blocks.answered(read)
                     for share in self._share(read):
@@ -154,14 +166,25 @@ class ModbusReader:
             for read in waiting:
                 self._over(read)
 
-    async def _read(self, read: Read) -> Sequence[int]:
+    async def _read(self, read: Read, once: bool) -> Sequence[int]:
         try:
             return await self._link.read(read, self._timeout_s)
         except Resting:
             raise
-        except DeviceFailed:
+        except DeviceFailed as failure:
+            if once:
+                raise
             # A single answer is lost now and then on a long line; to read again is harmless.
-            return await self._link.read(read, self._timeout_s)
+            try:
+                return await self._link.read(read, self._timeout_s)
+            except Resting:
+                raise failure from None
+
+    def _say_aside(self, read: Read, blocks: Blocks, why: Exception) -> None:
+        if blocks.is_aside(read):
+            words = f"at device {read.device_id} cannot be read: {why}; tried again now and then"
+            for share in self._share(read):
+                share.part.say(f"{share.words} {words}")
 
     def _expect(self, reads: Sequence[Read]) -> None:
         for read in reads:

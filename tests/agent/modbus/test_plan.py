@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config_modbus import ModbusTag
-from agent.sources.modbus_plan import MEMORY_S, PATIENCE, QUARANTINE_S, Blocks, Read, cut, plan
+from agent.sources.modbus_blocks import MEMORY_S, PATIENCE, QUARANTINE_S, Blocks
+from agent.sources.modbus_plan import Read, cut, plan
 from protocols.plc.roles import SignalRole
 
 TOTAL = SignalRole.TOTAL
@@ -95,11 +96,7 @@ def test_cutting_ends_with_all_tags_whose_registers_exist(tags: list[ModbusTag],
         return requests, found
 
     first, found = poll(0.0)
-    # Tags that overlap are never parted, so a bad one takes those that lie over it with it.
-    for one in found:
-        assert set(range(one.register, one.register + one.count)) <= existing
-    lone = {one for one in tags if _alone(one, tags) and set(range(one.register, one.register + one.count)) <= existing}
-    assert lone <= found
+    assert found == {one for one in tags if set(range(one.register, one.register + one.count)) <= existing}
     now = 0.0
     for _ in range(len(tags)):
         now += 0.01
@@ -139,17 +136,6 @@ def test_what_was_refused_is_tried_again_after_an_hour() -> None:
     assert len(blocks) == 1
 
 
-def _alone(one: ModbusTag, tags: list[ModbusTag]) -> bool:
-    mine = range(one.register, one.register + one.count)
-    return not any(
-        other is not one
-        and (other.table, other.device_id) == (one.table, one.device_id)
-        and other.register < mine.stop
-        and mine.start < other.register + other.count
-        for other in tags
-    )
-
-
 def test_a_block_is_cut_at_its_widest_hole_first() -> None:
     (read,) = plan([tag(0), tag(1), tag(5), tag(6), tag(30)])
     halves = cut(read)
@@ -182,3 +168,86 @@ def test_a_function_that_a_device_does_not_know_is_not_cut_to_pieces() -> None:
     assert blocks.is_aside(read)
     assert blocks.due(QUARANTINE_S - 1) == []
     assert blocks.due(QUARANTINE_S) == [read]
+
+
+def test_tags_that_overlap_are_parted_when_one_of_them_reaches_too_far() -> None:
+    (read,) = plan([tag(10), tag(10, "uint32"), tag(9, "uint64")])
+    halves = cut(read)
+    assert halves is not None
+    assert shape(list(halves)) == [("holding", 9, 4), ("holding", 10, 2)]
+    again = cut(halves[1])
+    assert again is not None and shape(list(again)) == [("holding", 10, 1), ("holding", 10, 2)]
+    assert cut(again[0]) is None
+
+
+@given(tags=TAGS, mute=st.sets(st.integers(0, 420)))
+def test_what_a_device_leaves_unanswered_is_found_like_what_it_refuses(tags: list[ModbusTag], mute: set[int]) -> None:
+    """A device that says nothing to requests for registers that it does not have; one tag it always answers."""
+    tags = [each for each in tags if each.table == "holding" and each.device_id == 1]
+    blocks = Blocks(plan([*tags, tag(1000)]))
+    now, found = 0.0, set()
+    for _ in range(6 * (len(tags) + 2) * PATIENCE):
+        now, found, is_alive, waiting = now + 0.01, set(), False, blocks.due(now)
+        while waiting:
+            read = waiting.pop(0)
+            if not mute & set(range(read.address, read.address + read.count)):
+                is_alive = True
+                blocks.answered(read)
+                found.update(read.tags)
+            elif not blocks.unanswered(read, is_alive, now):
+                break
+    assert found == {one for one in (*tags, tag(1000)) if not mute & set(range(one.register, one.register + one.count))}
+    asked = [read for read in blocks.due(now) if mute & set(range(read.address, read.address + read.count))]
+    assert asked == []
+
+
+def test_a_lost_answer_or_a_dead_device_changes_no_block() -> None:
+    blocks = Blocks(plan([tag(0), tag(1), tag(200)]))
+    first, second = blocks.due(0.0)
+    for _ in range(5 * PATIENCE):  # dead: nothing is answered
+        assert not blocks.unanswered(blocks.due(0.0)[0], False, 0.0)
+    for _ in range(PATIENCE - 1):  # lossy: now and then something is
+        assert not blocks.unanswered(first, True, 0.0)
+    for read in blocks.due(0.0):
+        blocks.answered(read)
+    assert blocks.due(0.0) == [first, second]
+    assert not blocks.is_doubted(first)
+
+
+def test_who_had_no_answer_is_asked_last() -> None:
+    blocks = Blocks(plan([tag(0), tag(200), tag(400)]))
+    first, second, third = blocks.due(0.0)
+    blocks.unanswered(first, False, 0.0)
+    assert blocks.due(0.0) == [second, third, first]
+    blocks.unanswered(second, False, 0.0)
+    assert blocks.due(0.0) == [third, first, second]
+    blocks.unanswered(first, False, 0.0)
+    assert blocks.due(0.0) == [third, second, first]
+
+
+def test_a_tag_that_is_never_answered_is_tried_less_and_less() -> None:
+    blocks = Blocks(plan([tag(0), tag(200)]))
+    _, mute = blocks.due(0.0)
+    now, tries = 0.0, []
+    while now < 24 * MEMORY_S:
+        if mute in blocks.due(now):
+            tries.append(now)
+            blocks.unanswered(mute, True, now)
+        now += 1.0
+    assert tries[: PATIENCE + 2] == [0.0, 1.0, 2.0, 2.0 + QUARANTINE_S, 2.0 + 3 * QUARANTINE_S]
+    assert len(tries) < 24 + 12
+    assert tries[-1] - tries[-2] == MEMORY_S
+    blocks.answered(mute)
+    assert mute in blocks.due(now)
+
+
+def test_a_longer_block_without_an_answer_is_asked_for_in_parts_again() -> None:
+    blocks = Blocks(plan([tag(0), tag(5)]))
+    (whole,) = blocks.due(0.0)
+    halves = blocks.refused(whole, 2, 0.0)
+    for half in halves:
+        blocks.answered(half)
+    (both,) = blocks.due(MEMORY_S)
+    assert blocks.is_doubted(both)
+    assert not blocks.unanswered(both, False, MEMORY_S)
+    assert blocks.due(MEMORY_S + 1) == halves

@@ -12,7 +12,8 @@ import pytest
 
 from agent.backoff import Backoff
 from agent.config_modbus import ModbusSource, ModbusTag
-from agent.sources.modbus_plan import Blocks, plan
+from agent.sources.modbus_blocks import Blocks
+from agent.sources.modbus_plan import plan
 from agent.sources.modbus_shared import ModbusDevices
 from tests.agent.modbus.rig import tag, tcp
 from tests.agent.modbus.test_link import device
@@ -23,21 +24,22 @@ ILLEGAL_ADDRESS = 2
 
 
 class Plc:
-    """Devices behind one address: each register holds its own address. `missing` ones are refused, `silent` devices say
-    nothing. `asked`: (device, address, count) of each request."""
+    """Devices behind one address: each register holds its own address. `missing` ones are refused, to `mute` ones
+    nothing is said; `silent` devices say nothing. `asked`: (device, address, count) of each request."""
 
     def __init__(self) -> None:
         self.missing: set[int] = set()
+        self.mute: set[int] = set()
         self.silent: set[int] = set()
-        self.slow_s: dict[int, float] = {}
         self.asked: list[tuple[int, int, int]] = []
 
     def answer(self, request: bytes) -> bytes | None:
         number, (address, count) = request[6], struct.unpack(">HH", request[8:12])
         self.asked.append((number, address, count))
-        if number in self.silent:
+        asked = set(range(address, address + count))
+        if number in self.silent or self.mute & asked:
             return None
-        if self.missing & set(range(address, address + count)):
+        if self.missing & asked:
             pdu = bytes([0x83, ILLEGAL_ADDRESS])
         else:
             pdu = bytes([3, 2 * count]) + struct.pack(f">{count}H", *range(address, address + count))
@@ -146,6 +148,54 @@ def test_a_register_that_does_not_exist_is_only_its_own_lines(
 
     asyncio.run(scenario())
     assert "holding 14" in caplog.text and "holding 3" not in caplog.text
+
+
+def test_a_type_that_reaches_too_far_is_only_its_own_lines(free_port: Callable[[], int]) -> None:
+    """Two lines read one register, the second as half of a number whose other half does not exist."""
+
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            made.missing = {3}
+            first = lines.begin(tags_of(0, 3))
+            second = lines.begin([tag(0, 0), tag(1, 2, kind="uint32")])
+            await first.polls(3)
+            await second.polls(3)
+            assert "3 of 3 tags" in first.events[0] and "1 of 2 tags" in second.events[0]
+            assert len(first.of(2)) == first.alive_count
+            third = lines.begin([tag(0, 2)])
+            await third.polls(2)
+            assert set(third.of(0)) == {2}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("mute", [0, 1000])
+def test_registers_that_are_never_answered_are_only_their_own_lines(
+    free_port: Callable[[], int], caplog: pytest.LogCaptureFixture, mute: int
+) -> None:
+    """Some devices say nothing instead of refusing. Whether they are asked for that first or last: the device lives."""
+
+    async def scenario() -> None:
+        async with plc(port := free_port()) as (made, lines):
+            made.mute = {mute, mute + 1}
+            well = lines.begin(tags_of(500, 5))
+            ill = lines.begin([*tags_of(mute, 3), tag(3, 600)])
+            other = lines.begin(tags_of(0, 3, 2)) if mute else well
+            await ill.until(lambda: ill.newest(2) == mute + 2 and ill.newest(3) == 600)
+            said = len(well.events), len(ill.events)
+            for line in (well, other, ill):
+                await line.polls(5)
+            assert (len(well.events), len(ill.events)) == said
+            assert well.events[-1] == f"connected to 127.0.0.1:{port} device 1, 5 of 5 tags in 1 reads"
+            assert ill.of(0) == ill.of(1) == []
+            made.asked.clear()
+            await well.polls(5)
+            assert not any(made.mute & set(range(address, address + count)) for _, address, count in made.asked)
+
+    asyncio.run(scenario())
+    assert (
+        f"holding {mute} uint16 at device 1 cannot be read: no answer in time; tried again now and then" in caplog.text
+    )
 
 
 def test_a_silent_device_takes_only_its_own_lines(free_port: Callable[[], int]) -> None:
