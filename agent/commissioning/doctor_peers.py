@@ -16,6 +16,7 @@ from typing import Final
 from asyncua.ua.object_ids import ObjectIds
 
 from agent.commissioning.doctor import Finding, fail, failed, ok, warn
+from agent.commissioning.look import told
 from agent.commissioning.peers import ModbusPeer, Unreachable, opcua_peer
 from agent.config import AgentConfiguration
 from agent.config_line import LineSettings
@@ -25,11 +26,12 @@ from agent.line import CLOCK_TOLERANCE_MS
 from agent.mqtt import BrokerLink, BrokerLost
 from agent.sources.modbus_frames import Refusal
 from agent.sources.modbus_values import Unusable, clock_ms, value
-from agent.sources.opcua_items import unix_ms
+from agent.sources.opcua_items import number_of, unix_ms
 from agent.sources.opcua_nodes import own, read_limits, read_namespaces, read_values, resolve
 from agent.sources.opcua_wire import Told
-from agent.sources.opcua_words import status_words
 from protocols.errors import ConfigurationError, LinetallyError
+from protocols.measurement.machine import StateValues
+from protocols.plc.roles import SignalRole
 from protocols.wire.topics import receipt_topic
 
 _HUB_S: Final = 10
@@ -110,7 +112,7 @@ async def _modbus(line: LineSettings, source: ModbusSource, about: str) -> list[
                 if tag is line.time_tag:
                     out += _clock(about, clock_ms(tag, registers))
                 else:
-                    value(tag, registers, line.product_codes)
+                    out += _meaning(about, line, tag.role, value(tag, registers, line.product_codes))
             except Refusal as refusal:
                 mend = f"look for the right one: linetally-agent probe {source.link.words} REGISTER"
                 out.append(fail(f"{about}, {name}", f"{tag.table} register {tag.register}: {refusal}", mend))
@@ -120,8 +122,21 @@ async def _modbus(line: LineSettings, source: ModbusSource, about: str) -> list[
                 out.append(fail(f"{about}, {name}", f"{tag.table} register {tag.register} {error}", mend))
                 continue
             good += 1
-    words = f"{source.link.words} answers, {good} of {count} tags have a value"
+    words = f"{source.link.words} answers, {good} of {count} tags can be measured"
     return [ok(about, words) if good else fail(about, words), *out]
+
+
+def _meaning(about: str, line: LineSettings, role: SignalRole, number: int | str | None) -> list[Finding]:
+    """A value that can be measured, and of which the configuration does not say what it means."""
+    mapping, products = line.configuration.mapping, line.configuration.products
+    about = f"{about}, {role.name.lower()}"
+    if role is SignalRole.STATE and isinstance(mapping, StateValues) and number not in dict(mapping.values):
+        mend = f'write what the machine does now, in [line.states]: {number} = "EXECUTE" (or STOPPED, …)'
+        return [warn(about, f"it says {number}, which is not in [line.states]: unknown time", mend)]
+    if role is SignalRole.PRODUCT and number is not None and number not in {each.code for each in products}:
+        mend = f"add a [[line.product]] with code = {number}, its name and ideal_cycle_s"
+        return [warn(about, f"it says {number}, which is no product of the configuration: OEE is undefined", mend)]
+    return []
 
 
 def _clock(about: str, plc_ms: int) -> list[Finding]:
@@ -156,15 +171,17 @@ async def _opcua(
                 out.append(fail(f"{about}, {tag.role.name.lower()}", f"{tag.words}: {place}", mend))
         good = 0
         for (tag, _), answer in zip(found, values, strict=True):
-            status = answer.status
-            good += not status >> 30
-            if status >> 30:
-                words = f"{tag.words}: {status_words(status)}"
-                out.append(fail(f"{about}, {tag.role.name.lower()}", words, "check the tag on the PLC"))
+            text, trouble = told(tag, line, answer)
+            good += not trouble
+            if trouble:
+                words, _, mend = f"{tag.words}{f' = {text}' if text else ''}: {trouble}".partition("; ")
+                out.append(fail(f"{about}, {tag.role.name.lower()}", words, mend or "check the tag on the PLC"))
+            else:
+                out += _meaning(about, line, tag.role, number_of(tag, line.product_codes, answer.value))
         if configuration.simulation is None:
             (moment,) = await read_values(session, limits.read, [own(ObjectIds.Server_ServerStatus_CurrentTime)])
             out += _server_clock(about, moment)
-    words = f"{source.endpoint} answers, {good} of {len(tags)} tags have a value"
+    words = f"{source.endpoint} answers, {good} of {len(tags)} tags can be measured"
     return [ok(about, words) if good else fail(about, words), *out]
 
 

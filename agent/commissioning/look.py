@@ -17,7 +17,9 @@ from agent.config_modbus import ModbusSource, ModbusTag
 from agent.config_opcua import OpcuaSource, OpcuaTag
 from agent.sources.modbus_frames import Refusal
 from agent.sources.modbus_values import Unusable, value
+from agent.sources.opcua_items import number_of
 from agent.sources.opcua_nodes import read_limits, read_namespaces, read_values, resolve
+from agent.sources.opcua_wire import Told
 from agent.sources.opcua_words import status_words
 from protocols.plc.roles import SPEED_SCALE, SignalRole
 
@@ -63,11 +65,18 @@ async def _opcua(configuration: AgentConfiguration, line: LineSettings, source: 
     for tag, place in zip(tags, places, strict=True):
         text, trouble = "", place if isinstance(place, str) else ""
         if not trouble:
-            found = next(values)
-            status = found.status
-            text, trouble = ("", status_words(status)) if status >> 30 else (shown(found.value), "")
+            text, trouble = told(tag, line, next(values))
         out.append(Seen(line.line_id, tag.role.name.lower(), tag.words, text, trouble))
     return out
+
+
+def told(tag: OpcuaTag, line: LineSettings, found: Told) -> tuple[str, str]:
+    """A node's value as text, and why it cannot be measured ("" if it can)."""
+    if found.status >> 30:
+        return "", status_words(found.status)
+    number = number_of(tag, line.product_codes, found.value)
+    trouble = number if isinstance(number, str) else ""
+    return shown(found.value), trouble.removeprefix(f"{tag.role.name.lower()}: ")
 
 
 async def _modbus(line: LineSettings, source: ModbusSource) -> list[Seen]:

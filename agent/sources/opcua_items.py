@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 
+from agent.certificates import printable
 from agent.config_opcua import OpcuaTag
 from agent.line import Fresh, LineInput
 from agent.sources.opcua_wire import Changes, Told
@@ -243,18 +244,26 @@ def _give(fresh: dict[Part, list[Fresh]]) -> None:
 
 
 def _number(tag: OpcuaTag, part: Part, value: Any) -> int | None:
+    found = number_of(tag, part.product_codes, value)
+    if isinstance(found, str):
+        part.say(tag.role, found)
+        return None
+    return found
+
+
+def number_of(tag: OpcuaTag, product_codes: Mapping[str, int], value: Any) -> int | str | None:
+    """The line's number of a good value; words that say why there is none; None for an empty product text."""
     role = tag.role
+    name = role.name.lower()
     if isinstance(value, ua.LocalizedText):
         value = value.Text or ""
     if tag.texts:
         meaning = dict(tag.texts).get(str(value))
-        if meaning is None:
-            part.say(role, f'{role.name.lower()}: "{value}" is not among the tag\'s texts; add it')
-        return meaning
+        return f'{name}: "{printable(str(value))}" is not among its texts; add it' if meaning is None else meaning
     if role is SignalRole.PRODUCT and isinstance(value, str):
-        code = part.product_codes.get(value)
+        code = product_codes.get(value)
         if code is None and value:
-            part.say(role, f'the product "{value}" is not in the configuration; add it with its ideal cycle')
+            return f'the product "{printable(value)}" is not in the configuration; add it with its ideal cycle'
         return code
     if role is SignalRole.ORDER and isinstance(value, int | float):
         return int(bool(value))
@@ -264,9 +273,11 @@ def _number(tag: OpcuaTag, part: Part, value: Any) -> int | None:
         return int(value)
     if isinstance(value, int):
         return int(value)
-    kind = type(value).__name__
-    part.say(role, f"{role.name.lower()}: {value!r} is a {kind}, a whole number is needed; check the tag")
-    return None
+    # Not the value itself: one that changes each second would be said each second.
+    if isinstance(value, str):
+        return f"{name}: a whole number is needed, it says a text; say what each text means: texts = {{ … = 1 }}"
+    kinds = {float: "a number with decimals", list: "a list", type(None): "nothing"}
+    return f"{name}: a whole number is needed, it says {kinds.get(type(value), type(value).__name__)}; check the tag"
 
 
 def unix_ms(moment: datetime) -> int:

@@ -136,7 +136,7 @@ def test_row_18_browse_select_write(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert main(["check", "--config", str(config)]) == 0
         assert "mode" in capsys.readouterr().out
         found = doctor(config, capsys)
-        assert found["line line1"]["words"].endswith("6 of 6 tags have a value")
+        assert found["line line1"]["words"].endswith("6 of 6 tags can be measured")
     text = config.read_text().replace("ideal_cycle_s", "ideal_cicle_s")
     config.write_text(text)
     line = next(number for number, each in enumerate(text.splitlines(), 1) if "cicle" in each)

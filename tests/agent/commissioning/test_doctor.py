@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -16,10 +17,13 @@ from agent.__main__ import main
 from agent.certificates import CERTIFICATE_FILE, FOLDER, load_or_make_identity
 from agent.commissioning import doctor
 from agent.commissioning.doctor import Level
+from agent.commissioning.look import look
+from agent.config import load
 from agent.keys import KEY_FILE, load_or_make_key
 from agent.spool import Spool
 from tests.agent import factory
 from tests.agent.commissioning.support import Served
+from tests.agent.opcua.support import URI, Plc
 from tests.simulators.broker import running_broker
 
 
@@ -36,8 +40,8 @@ def test_a_fresh_gateway(plant: Served, tmp_path: Path, capsys: pytest.CaptureFi
     assert found["signing key"]["level"] == "fail"
     assert "linetally-agent enrol" in found["signing key"]["mend"]
     assert "nothing answers there" in found["broker"]["words"]
-    assert found["line filling"]["words"].endswith("answers, 3 of 3 tags have a value")
-    assert found["line packing"]["words"].endswith("answers, 3 of 3 tags have a value")
+    assert found["line filling"]["words"].endswith("answers, 3 of 3 tags can be measured")
+    assert found["line packing"]["words"].endswith("answers, 3 of 3 tags can be measured")
     assert found["line filling, clock"]["level"] == "warn"  # the simulated plant lives in March
     assert all(each["mend"] for each in found.values() if each["level"] != "ok")
 
@@ -65,6 +69,55 @@ def test_each_bad_tag_is_named(plant: Served, tmp_path: Path, capsys: pytest.Cap
     assert "2 of 3 tags" in found["line filling"]["words"]
     assert "the register does not exist" in found["line packing, reject"]["words"]
     assert "linetally-agent probe 127.0.0.1" in found["line packing, reject"]["mend"]
+
+
+def test_a_value_that_cannot_be_measured_is_no_good_value(
+    tmp_path: Path, free_port: Callable[[], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The agent takes whole numbers; a server may give texts, lists and parts of pieces with the best quality."""
+    plc = Plc(free_port())
+    text = factory.opcua(plc.endpoint)
+    names = {
+        "state": "Text",
+        "total": "Parts",
+        "reject": "List",
+        "product": "Product",
+        "speed": "Speed",
+        "mode": "Mode",
+    }
+    tags = "\n".join(f'{role} = {{ path = "line/{name}", namespace = "{URI}" }}' for role, name in names.items())
+    text = text[: text.index("state = ")] + tags + "\n\n" + text[text.index("[[line.product]]") :]
+    config = factory.write(tmp_path, text)
+
+    async def scenario() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        await plc.start("State", "Product", "Mode")
+        try:
+            for name, value in {"Text": "Executing", "Parts": 12.5, "List": [1, 2], "Speed": 12.5}.items():
+                await plc.add(name, value)
+            await plc.write("Product", "Cola 500 ml")
+            _, found = await asyncio.to_thread(findings, config, capsys)
+            return found, {each.role: f"{each.value}: {each.trouble}" for each in await look(load(config))}
+        finally:
+            await plc.stop()
+
+    found, seen = asyncio.run(scenario())
+    assert found["line filling"]["words"].endswith("3 of 6 tags can be measured")
+    assert 'line/Text = "Executing": a whole number is needed, it says a text' in found["line filling, state"]["words"]
+    assert "texts = {" in found["line filling, state"]["mend"]
+    assert "12.5: a whole number is needed, it says a number with decimals" in found["line filling, total"]["words"]
+    assert "2 values: a whole number is needed, it says a list" in found["line filling, reject"]["words"]
+    assert not {"line filling, speed", "line filling, product", "line filling, mode"} & set(found)
+    assert {role for role, words in seen.items() if not words.endswith(": ")} == {"state", "total", "reject"}
+
+
+def test_a_value_without_a_meaning_is_said(plant: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A state that no [line.states] names is unknown time, a product that is not there has no ideal cycle."""
+    modbus = factory.modbus(plant.modbus_port).replace("reject = {", "product = { register = 7 }\nreject = {")
+    states = modbus[modbus.index("1 = ") : modbus.index("[[line.product]]")]
+    _, found = findings(factory.write(tmp_path, modbus.replace(states, '99 = "EXECUTE"\n\n')), capsys)
+    assert "which is not in [line.states]: unknown time" in found["line packing, state"]["words"]
+    assert "which is no product of the configuration" in found["line packing, product"]["words"]
+    assert found["line packing"]["words"].endswith("4 of 4 tags can be measured")
 
 
 def test_a_plc_that_is_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
