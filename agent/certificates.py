@@ -112,12 +112,16 @@ def read_private_file(path: Path) -> bytes:
 
 
 def parse(data: bytes) -> x509.Certificate:
-    """Of PEM, or the first of a chain in DER. Raises ValueError."""
-    if data.lstrip().startswith(b"-----"):
-        return x509.load_pem_x509_certificate(data)
-    if len(data) > 4 and data[0] == 0x30 and data[1] == 0x82:  # a SEQUENCE with a length of two bytes
-        data = data[: int.from_bytes(data[2:4], "big") + 4]
-    return x509.load_der_x509_certificate(data)
+    """Of PEM, or the first of a chain in DER. Raises ValueError; the parts are looked at only when they are asked for,
+    and raise it too."""
+    try:
+        if data.lstrip().startswith(b"-----"):
+            return x509.load_pem_x509_certificate(data)
+        if len(data) > 4 and data[0] == 0x30 and data[1] == 0x82:  # a SEQUENCE with a length of two bytes
+            data = data[: int.from_bytes(data[2:4], "big") + 4]
+        return x509.load_der_x509_certificate(data)
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from error
 
 
 def uris(certificate: x509.Certificate) -> list[str]:
@@ -131,7 +135,10 @@ def uris(certificate: x509.Certificate) -> list[str]:
 
 def name_of(certificate: x509.Certificate) -> str:
     """Its common name, for a person."""
-    common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    try:
+        common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError:
+        return "without a name that can be read"
     return printable(str(common[0].value)) if common else "without a name"
 
 

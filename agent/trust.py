@@ -49,9 +49,14 @@ class TrustStore:
         `server_uri`: the ApplicationUri that the server told. Raises Untrusted.
         """
         try:
-            certificate = parse(der)
-        except ValueError:
-            raise Untrusted("the server's certificate cannot be read") from None
+            return self._checked(parse(der), server_uri, least_bits, now)
+        except (ValueError, UnsupportedAlgorithm):
+            raise Untrusted("the server's certificate cannot be read; renew it on the server") from None
+
+    def _checked(
+        self, certificate: x509.Certificate, server_uri: str | None, least_bits: int, now: datetime
+    ) -> x509.Certificate:
+        """Raises Untrusted, and of a part that cannot be read ValueError or UnsupportedAlgorithm."""
         name = name_of(certificate)
         if not self._is_trusted(certificate, now):
             words = self._reject(certificate)

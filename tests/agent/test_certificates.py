@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from agent import trust
 from agent.__main__ import main
 from agent.certificates import fingerprint, load_or_make_identity, read_certificate, read_private_file
 from agent.trust import REJECTED_KEPT, TrustStore, Untrusted
@@ -99,6 +100,30 @@ def test_strangers_cannot_fill_the_disk_nor_choose_the_name(tmp_path: Path) -> N
     assert all(path.parent == store.rejected_folder and "/" not in path.name for path, _ in store.rejected())
 
 
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_a_certificate_with_any_byte_wrong_is_refused_and_never_more_than_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers at a PLC's address chooses these bytes before anything is trusted; some are read only later."""
+    whole = der(make_certificate(tmp_path, key=server_key())[0])
+    store = TrustStore(tmp_path)
+    monkeypatch.setattr(trust, "write_private", lambda *_: None)  # the disk is not what is tried here
+    taken = 0
+    for by_hand in (False, True):
+        if by_hand:  # as if somebody had accepted each of them
+            monkeypatch.setattr(store, "_is_trusted", lambda *_: True)
+        for place in range(len(whole)):
+            for wrong in (0x00, 0xFF, whole[place] ^ 0x80):
+                data = whole[:place] + bytes([wrong]) + whole[place + 1 :]
+                try:
+                    store.check(data, SERVER_URI, 2048, NOW)
+                    taken += 1
+                except Untrusted as why:
+                    assert str(why).isprintable()
+        assert by_hand or not taken
+    assert taken  # of those that were trusted some are good enough, as with another serial number
+
+
 def test_an_authority_that_is_trusted_vouches_for_its_servers(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import NameOID
@@ -129,7 +154,7 @@ def test_the_command_shows_exports_and_accepts(tmp_path: Path, capsys: pytest.Ca
     out = tmp_path / "gateway.der"
     assert main(["certificates", "--config", str(config), "--export", str(out)]) == 0
     assert "urn:linetally:gateway:GW-01" in capsys.readouterr().out
-    assert read_certificate(out).fingerprint
+    assert read_certificate(out) == load_or_make_identity(tmp_path / "state", "GW-01").certificate
     certificate, _ = make_certificate(tmp_path, key=server_key())
     words = refused(TrustStore(tmp_path / "state"), der(certificate))
     assert main(["certificates", "--config", str(config)]) == 0
