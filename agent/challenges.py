@@ -24,7 +24,11 @@ _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "raw"})
 
 
 class Link(Protocol):
-    """Where answers go. `publish` gives a call that tells whether the broker has the message."""
+    """Where answers go. `publish` gives a call that tells whether the broker has the message; without `has_room` it
+    would wait behind what a slow network has not taken yet."""
+
+    @property
+    def has_room(self) -> bool: ...
 
     def publish(self, topic: str, payload: bytes, qos: int) -> Callable[[], bool]: ...
 
@@ -58,7 +62,7 @@ class Challenges:
     def send(self, link: Link, topic: str) -> None:
         """Sends what may be under way at once."""
         self._outstanding = [done for done in self._outstanding if not done()]
-        while len(self._outstanding) < OUTSTANDING:
+        while len(self._outstanding) < OUTSTANDING and link.has_room:
             message = self._next()
             if message is None:
                 return

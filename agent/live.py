@@ -26,7 +26,7 @@ NEWS_S: Final = 5.0
 
 class Teller:
     """Tells the hub, and Sparkplug's listeners if there are any, what the lines do. Says nothing while no broker is
-    connected."""
+    connected, or a slow network has not taken what was told before: what is told then is as of then."""
 
     def __init__(self, publisher: Publisher, clock: Clock, sparkplug: Sparkplug | None) -> None:
         self._publisher = publisher
@@ -38,7 +38,7 @@ class Teller:
 
     def tell(self, lines: Sequence[Line]) -> None:
         """All lines, as of now."""
-        if not self._publisher.connected:
+        if not self._publisher.has_room:
             return
         now_ms = self._clock.now_ms()
         seen = [(line, line.meter.live(now_ms)) for line in lines]
@@ -51,7 +51,7 @@ class Teller:
 
     def news(self, lines: Iterable[Line]) -> list[Line]:
         """The lines that were connected a moment ago, and of which nothing was told since."""
-        if not self._publisher.connected:
+        if not self._publisher.has_room:
             return []
         since_s, told_s = time.monotonic() - NEWS_S, self._told_s
         return [

@@ -2,13 +2,17 @@
 
 Decides how paho is used: MQTT 5, a new client for each attempt, a clean session (the spool sends again what has no
 receipt), acknowledgements by hand. Once there is a connection its socket is the event loop's: paho's own thread would
-have to be woken for each message. Knows nothing of records.
+have to be woken for each message. Tells when a slow network has not taken yet what it was given. Knows nothing of
+records.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import ssl
+import struct
+import termios
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +30,9 @@ _KEEP_ALIVE_S: Final = 20
 _LOOK_S: Final = 5.0  # a broker waits for half a keep-alive more
 _GOODBYE_TRIES: Final = 20
 _MAX_WAITING: Final = 1000
+MOST_UNSENT: Final = 32_768
+"""Bytes that may be on their way: what is published beyond them waits behind them, a minute at 4 kbit/s."""
+_TAKEN_OVER: Final = "another client came with this gateway's id; does a second agent run with its name?"
 
 
 class BrokerLost(Exception):
@@ -103,7 +110,18 @@ class BrokerLink:
             wire = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             wire.UserProperty = list(properties.items())
         info = self._client.publish(topic, payload, qos, properties=wire)
+        self._client.loop_write()  # now, so that `has_room` tells what the network has not taken
         return lambda: info.rc != paho.MQTT_ERR_SUCCESS or info.is_published()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether what is published now goes out soon, and not behind what a slow network has not taken yet."""
+        sock = self._client.socket()
+        if sock is None or self._client.want_write():
+            return False
+        # What the kernel holds for the peer, acknowledged by it or not: megabytes, before a write would block.
+        (unsent,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+        return bool(unsent < MOST_UNSENT)
 
     async def receive(self, timeout_s: float) -> list[tuple[str, bytes, Callable[[], None]]]:
         """What came meanwhile: (topic, payload, call to acknowledge it). Raises BrokerLost at the connection's end."""
@@ -198,7 +216,12 @@ class BrokerLink:
             self._call(self._succeed)
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        self._call(self._fail, f"the connection ended ({reason})")
+        if reason == "Session taken over":
+            self._call(self._fail, _TAKEN_OVER)
+        elif reason == "Unspecified error":  # paho's words for a socket that was closed
+            self._call(self._fail, "the connection ended")
+        else:
+            self._call(self._fail, f"the connection ended ({reason})")
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
         self._call(self._receive, str(message.topic), bytes(message.payload), int(message.mid))

@@ -3,8 +3,9 @@
 Decides what is outstanding and what is sent again. A record is done only when the hub's receipt for it verifies with
 the log's key, and the log grew from what was verified before (`log_watch`); an MQTT acknowledgement means nothing here.
 At most `OUTSTANDING` records are under way, in order; when no receipt comes for a while, the oldest alone is sent again
-until one does. Raw samples that the hub asked for go when no record waits for its turn (`challenges`). Where the
-configuration says so, operators' panels are heard (`amend_mqtt`).
+until one does. A slow network is given no more than it takes, so that what is live does not wait behind what is old.
+Raw samples that the hub asked for go when no record waits for its turn (`challenges`). Where the configuration says so,
+operators' panels are heard (`amend_mqtt`).
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Publisher:
         self._operator = OperatorInput(configuration.state_folder, [line.configuration for line in configuration.lines])
         self._gateway_id = configuration.gateway_id
         self._link: BrokerLink | None = None
-        self._outstanding: dict[int, float] = {}
+        self._outstanding: set[int] = set()
         self._next = 0
         self._room = OUTSTANDING
         self._resend_s = RESEND_S
@@ -106,6 +107,11 @@ class Publisher:
     @property
     def connected(self) -> bool:
         return self._link is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a connection, and what is told now goes out soon (`BrokerLink.has_room`)."""
+        return self._link is not None and self._link.has_room
 
     async def run(self) -> None:
         """Connects, sends, and begins again; never gives up."""
@@ -187,24 +193,28 @@ class Publisher:
                     elif topic != receipts:
                         self._challenges.take(payload)
                     acknowledge()  # only now: the receipts are durable
-            self._watch_silence()
+            self._watch_silence(link)
 
     def _send(self, link: BrokerLink) -> None:
-        if time.monotonic() < self._hold_until or len(self._outstanding) >= self._room:
+        if time.monotonic() < self._hold_until:
             return
         seen = self._watch.seen
         properties = {CHECKPOINT_PROPERTY: str(0 if seen is None else seen.size)}
-        for record in self._spool.open_records(self._next, self._room - len(self._outstanding)):
+        while len(self._outstanding) < self._room and link.has_room:
+            record = next(iter(self._spool.open_records(self._next, 1)), None)
+            if record is None:
+                return
             if not self._outstanding:
                 self._silent_since = time.monotonic()
             link.publish(statement_topic(self._gateway_id), record.raw, qos=1, properties=properties)
-            self._outstanding[record.sequence] = time.monotonic()
+            self._outstanding.add(record.sequence)
             self._next = record.sequence + 1
 
-    def _watch_silence(self) -> None:
+    def _watch_silence(self, link: BrokerLink) -> None:
         """Sends again from the oldest, alone: a hub that is away for a day must not find a thousand copies."""
         now = time.monotonic()
-        if not self._outstanding or now < self._hold_until or now - self._silent_since < self._resend_s:
+        patience_s = self._resend_s if link.has_room else LONGEST_RESEND_S  # a record may be on its way for long
+        if not self._outstanding or now < self._hold_until or now - self._silent_since < patience_s:
             return
         self._say(f"no receipt from the hub for {now - self._silent_since:.0f} s; sending again", logging.WARNING)
         self._outstanding.clear()
@@ -245,7 +255,7 @@ class Publisher:
 
     def _noted(self, done: list[int], last: LastReceipt, before: CheckpointSeen | None) -> None:
         for sequence in done:
-            self._outstanding.pop(sequence, None)
+            self._outstanding.discard(sequence)
         if self._room < OUTSTANDING:
             self._say("receipts come again", logging.INFO)
         self._room = OUTSTANDING

@@ -33,7 +33,7 @@ class Heard:
     """Stands where the publisher stands."""
 
     def __init__(self) -> None:
-        self.connected = True
+        self.has_room = True
         self.last_receipt: LastReceipt | None = None
         self.depth = 3
         self.payloads: list[bytes] = []
@@ -156,6 +156,6 @@ def test_all_lines_go_together_news_at_once_and_a_new_configuration_is_told(tmp_
     assert [line["name"] for line in message["lines"]] == ["Other"] and message["receipt"]["sequence"] == 4
     assert teller._texts.keys() == {"packing"}, "of lines that are gone nothing is kept"
 
-    heard.connected = False
+    heard.has_room = False
     teller.tell(lines)
     assert heard.take() == [] and teller.news(lines) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -73,6 +74,38 @@ class Auditor:
         self.client.publish(challenge_topic("GW-01"), payload, 1)
 
 
+@asynccontextmanager
+async def valve(target: int) -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """A network with little room of its own: (port, event). What is sent there stays on its way until it is set."""
+    opened = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
+
+        async def back() -> None:
+            while data := await far_reader.read(4096):
+                writer.write(data)
+
+        answers = asyncio.create_task(back())
+        try:
+            while data := await reader.read(4096):
+                await opened.wait()
+                far_writer.write(data)
+        finally:
+            answers.cancel()
+            far_writer.close()
+            writer.close()
+
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        server = await asyncio.start_server(serve, sock=listener, limit=4096)
+        try:
+            yield int(listener.getsockname()[1]), opened
+        finally:
+            server.close()
+
+
 def fill(spool: Spool, count: int) -> None:
     sequence, previous = spool.head()
     sealer = Sealer(KEY, "GW-01", "Tai Po plant", ClockLog(ManualClock(10**12), 60_000), sequence, previous)
@@ -134,6 +167,36 @@ def test_a_silent_hub_gets_no_flood_and_everything_when_it_speaks(
                 assert spool.depth() == 50
                 hub.mute = False
                 await until(lambda: spool.depth() == 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_network_is_given_no_more_than_it_takes(
+    tmp_path: Path, spool: Spool, free_port: Callable[[], int]
+) -> None:
+    """Otherwise live data would be hours old, and fill the memory: a socket alone takes megabytes."""
+
+    async def scenario() -> None:
+        port = free_port()
+        with running_broker(tmp_path, port), ReceiptHub(port) as hub:
+            async with valve(port) as (slow, opened), publishing(tmp_path, spool, slow, hub) as publisher:
+                opened.set()
+                await until(lambda: publisher.has_room)
+                opened.clear()
+                told = 0
+                for _ in range(100):
+                    if publisher.has_room:
+                        publisher.publish_live(b"%d" % told + bytes(20_000))
+                        told += 1
+                    await asyncio.sleep(0.005)
+                assert 1 <= told < 10 and not publisher.has_room
+                fill(spool, 40)
+                await asyncio.sleep(0.5)  # what must not happen is waited for
+                assert publisher._outstanding == set(), "records wait in the spool, not in the machine's buffers"
+                opened.set()
+                await until(lambda: len(hub.live) == told and publisher.has_room)
+                await until(lambda: spool.depth() == 0)
+                assert max(hub.copies.values()) == 1
 
     asyncio.run(scenario())
 
