@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent.config_calendar import read_calendar
 from agent.config_machine import read_machine
-from agent.config_modbus import ModbusSource, ModbusTag, read_modbus_source, read_modbus_tags
+from agent.config_modbus import ModbusSource, ModbusTag
+from agent.config_modbus_keys import read_modbus_source, read_modbus_tags
 from agent.config_opcua import OpcuaSource, OpcuaTag, read_opcua_source, read_opcua_tags
 from agent.toml_table import Table
 from protocols.measurement.configuration import Counter, Encoding, LineConfiguration, Product

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.commissioning.tree import quoted
-from agent.config_modbus import ModbusLink, ModbusSource, read_modbus_tags
+from agent.config_modbus import ModbusLink, ModbusSource
+from agent.config_modbus_keys import read_modbus_tags
 from agent.config_opcua import read_opcua_tags
 from agent.config_tags import ROLE_NAMES
 from agent.toml_table import Table

@@ -7,7 +7,6 @@ requests; `modbus_frames` judges what goes out and what comes in. Whoever owns a
 from __future__ import annotations
 
 import asyncio
-import errno
 import importlib.util
 import ssl
 import struct
@@ -22,6 +21,7 @@ from pymodbus.transport import CommParams, CommType, ModbusProtocol
 
 from agent.config_modbus import BIT_TABLES, ModbusLink
 from agent.sources.modbus_frames import READ_FUNCTIONS, Ask, NoAnswer, Refusal, answer_in, require_read
+from agent.sources.modbus_words import NOT_OPENED, link_words, system_words
 
 LEAST_SILENCE_S: Final = 0.005
 """So long, or 3.5 characters (Serial Line 1.02, 2.5.1.1), nothing may follow an answer without transaction id. Longer
@@ -36,13 +36,6 @@ _TYPES: Final = {
     "rtu-over-tcp": CommType.TCP, "serial": CommType.SERIAL,
 }  # fmt: skip
 
-_PORT_WORDS: Final = {
-    errno.ENOENT: "there is no such port; is the adapter plugged in?",
-    errno.EACCES: "this user may not use the port; add it to the group dialout",
-    errno.EAGAIN: "another program holds the port",
-    errno.EBUSY: "another program holds the port",
-}
-
 
 class LinkFailed(Exception):
     """There is no connection; the words say why."""
@@ -56,6 +49,7 @@ class Wire(ModbusProtocol):
         super().__init__(_parameters(link, timeout_s), is_server=False)
         self.max_buffer_size = 1 << 20  # pymodbus drops longer input without a word; here it is judged, and refused
         self._rtu = link.is_rtu
+        self._device = link.device
         self._framer = (FramerRTU if self._rtu else FramerSocket)(DecodePDU(False))
         # Not from 1: an answer that something in between kept from an earlier connection must not fit.
         self._transaction = randbelow(0xFFFF)
@@ -76,12 +70,13 @@ class Wire(ModbusProtocol):
             async with asyncio.timeout(self.comm_params.timeout_connect):
                 self.transport, _ = await self.call_create()
                 await self._made
-            if self.failed is not None:
-                raise LinkFailed(self.failed)
+            why = self.failed
         except TimeoutError:
-            raise LinkFailed("no answer in time") from None
-        except OSError as error:
-            raise LinkFailed(_words(error)) from error
+            why = "no answer in time"
+        except NOT_OPENED as error:
+            why = link_words(error, self._device)
+        if why is not None:
+            raise LinkFailed(why)  # not above: a port that failed half-way is held while its error is
         if drain_s:
             await asyncio.sleep(drain_s)
         self._draining = False
@@ -129,11 +124,11 @@ class Wire(ModbusProtocol):
 
     def callback_disconnected(self, exc: Exception | None) -> None:
         """The peer closed the connection, or it broke."""
-        self._fail(NoAnswer("the device closed the connection" if exc is None else _words(exc)))
+        self._fail(NoAnswer("the device closed the connection" if exc is None else link_words(exc, self._device)))
 
     def error_received(self, exc: Exception) -> None:
         """UDP: nothing listens there, or there is no way."""
-        self._fail(NoAnswer(_words(exc)))
+        self._fail(NoAnswer(link_words(exc)))
 
     def callback_data(self, data: bytes, addr: tuple[str, int] | None = None) -> int:
         """`data`: all bytes that arrived and were not used; gives how many are used now."""
@@ -197,25 +192,20 @@ def _parameters(link: ModbusLink, timeout_s: float) -> CommParams:
     )  # fmt: skip
     if link.transport == "tls":
         # The peer's certificate and name are always checked. Port 802 speaks the same frames (MODBUS/TCP Security, 5).
-        try:
-            found.sslctx = ssl.create_default_context(cafile=str(link.ca_file))
-            if link.certificate_file is not None:
-                found.sslctx.load_cert_chain(link.certificate_file, link.key_file)
-        except OSError as error:
-            raise LinkFailed(f"the TLS files cannot be used: {_words(error)}") from error
+        found.sslctx = _security(link)
     return found
 
 
-def _words(error: BaseException) -> str:
-    """What went wrong, for a person."""
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing answers there; is the PLC on?"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the PLC's certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ConnectionError):
-        return error.strerror or str(error) or "the connection broke"
-    if isinstance(error, OSError) and error.errno in _PORT_WORDS:
-        return _PORT_WORDS[error.errno]
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+def _security(link: ModbusLink) -> ssl.SSLContext:
+    where, otherwise = f"ca_file {link.ca_file}", "it holds no certificate"
+    try:
+        made = ssl.create_default_context(cafile=str(link.ca_file))
+        if link.certificate_file is not None:
+            where, otherwise = "certificate_file and key_file", "damaged, with a password, or not made for each other"
+            # Without a password OpenSSL would ask for one at the terminal, and everything would wait.
+            made.load_cert_chain(link.certificate_file, link.key_file, password="")
+    except ssl.SSLError:
+        raise LinkFailed(f"{where}: {otherwise}") from None
+    except OSError as error:
+        raise LinkFailed(f"{where}: {system_words(error)}") from error
+    return made

@@ -40,6 +40,8 @@ def tag(folder: Path, words: str, name: str = "total") -> ModbusTag:
     [
         (SOURCE, ModbusLink("tcp", "127.0.0.1", 502)),
         ('transport = "udp"\nhost = "plc"\n', ModbusLink("udp", "plc", 502)),
+        ('host = "fe80::1%eth0"\n', ModbusLink("tcp", "fe80::1%eth0", 502)),
+        ('host = "bücher.example."\n', ModbusLink("tcp", "bücher.example.", 502)),
         ('transport = "rtu-over-tcp"\nhost = "gw"\nport = 4001\n', ModbusLink("rtu-over-tcp", "gw", 4001)),
         (
             'transport = "serial"\ndevice = "/dev/ttyUSB0"\n',
@@ -108,6 +110,12 @@ def test_a_bit_of_a_register_and_a_tag_of_another_device(tmp_path: Path) -> None
     [
         (SOURCE, 'transport = "tpc"\nhost = "plc"\n', 'did you mean "tcp"?'),
         (SOURCE, 'transport = "serial"\nhost = "plc"\n', "device: is missing"),
+        (SOURCE, 'transport = "serial"\ndevice = "COM3"\n', "write its path"),
+        (SOURCE, 'transport = "serial"\ndevice = "loop://"\n', "write its path"),
+        (SOURCE, 'host = "192.168.0.11:502"\n', "the port has its own key"),
+        (SOURCE, 'host = "plc..local"\n', '"plc..local" cannot be used'),
+        (SOURCE, 'host = "http://plc"\n', "write a name or an address alone"),
+        (SOURCE, 'host = "plc 7"\n', "write a name or an address alone"),
         (SOURCE, 'transport = "serial"\ndevice = "/dev/ttyUSB0"\nport = 502\n', "port: unknown key"),
         (SOURCE, 'transport = "tls"\nhost = "plc"\n', "tls: is missing"),
         (SOURCE, SOURCE + "max_registers = 126\n", "out of range"),

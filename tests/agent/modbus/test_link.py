@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
+import re
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pymodbus.client.mixin import ModbusClientMixin
@@ -131,6 +136,50 @@ def test_a_link_that_is_down_is_not_tried_at_each_read(free_port: Callable[[], i
                 assert await link.read(read(), 1.0) == [7]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        (ModbusLink("tcp", "plc..local", 502), "this name is not known here; write the address itself"),
+        (ModbusLink("udp", "a" * 70, 502), "this name is not known here; write the address itself"),
+        (ModbusLink("tcp", "plc.invalid", 502), "this name is not known here; write the address itself"),
+        (ModbusLink("tcp", "a\0b", 502), "null character"),
+        (ModbusLink("serial", device="/dev/null"), "this is no serial port"),
+        (ModbusLink("serial", device="/dev/tty-of-nobody"), "there is no such port; is the adapter plugged in?"),
+        (ModbusLink("tls", "127.0.0.1", 1, ca_file=Path("/nowhere")), "ca_file /nowhere: No such file or directory"),
+    ],
+)
+def test_whatever_keeps_a_link_from_opening_is_said_and_ends_nothing(link: ModbusLink, words: str) -> None:
+    """Any other error would end the agent, and with it all its lines."""
+
+    async def scenario() -> None:
+        with Link(link) as opened, pytest.raises(LinkFailed, match=re.escape(words)):
+            await opened.read(read(), 0.1)
+
+    asyncio.run(scenario())
+
+
+def test_a_port_that_does_not_take_its_settings_is_said_and_not_held() -> None:
+    """A pseudo-terminal has no parity; the serial library fails half-way, with an error that is no OSError."""
+    terminals = pty.openpty()
+    even = ModbusLink("serial", device=os.ttyname(terminals[1]))
+
+    async def scenario() -> None:
+        now = [0.0]
+        with Link(even, lambda: now[0]) as link:
+            for _ in range(2):
+                with pytest.raises(LinkFailed, match="the port does not take this baud_rate, parity or stop_bits"):
+                    await link.read(read(), 0.1)
+                now[0] += 60.0
+        with Link(replace(even, parity="none")) as link, pytest.raises(DeviceFailed, match="no answer in time"):
+            await link.read(read(), 0.1)
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        for terminal in terminals:
+            os.close(terminal)
 
 
 def test_what_arrives_unasked_closes_the_connection(free_port: Callable[[], int]) -> None:

@@ -160,11 +160,24 @@ def test_tls_checks_the_plc_and_shows_who_the_gateway_is(tmp_path: Path, free_po
             async with reading(link("ca.pem"), [tag(0, 3)]) as line:
                 await line.polls(3)
             assert line.newest(0) == 3 * 128
-            for ca, words in (("other.pem", "certificate is not trusted"), ("none.pem", "TLS files cannot be used")):
+            for ca, words in (
+                ("other.pem", "certificate is not trusted"),
+                ("none.pem", "none.pem: No such file or directory"),
+                ("gateway.key", "gateway.key: it holds no certificate"),
+            ):
                 async with reading(link(ca), [tag(0, 3)]) as refused:
                     await refused.said()
                 assert words in refused.events[0]
                 assert refused.values == []
+        # A key with a password: asked for at the terminal, it would hold up everything.
+        key = serialization.load_pem_private_key((tmp_path / "gateway.key").read_bytes(), None)
+        locked = serialization.BestAvailableEncryption(b"secret")
+        (tmp_path / "gateway.key").write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+        )
+        async with reading(link("ca.pem"), [tag(0, 3)]) as refused:
+            await refused.said()
+        assert "key_file: damaged, with a password, or not made for each other" in refused.events[0]
 
     asyncio.run(scenario())
 
