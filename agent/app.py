@@ -109,15 +109,13 @@ async def _run_lines(
     late = LateCounts(spool, [line.line_id for line in configuration.lines])
     reloader = Reloader(configuration, running, recorder, publisher, late, clock)
     notifier, progress = Notifier(), Progress()
+    teller = Teller(publisher, clock, sparkplug, configuration.live_interval_s)
     facts = Reporter(lines, recorder, publisher, progress)
     await until_stopped(
         stop,
         ("publish", publisher.run()),  # first: while it connects, in a thread, the sources are loaded
         ("sources", running.run()),
-        (
-            "measure",
-            _measure(lines, recorder, publisher, Teller(publisher, clock, sparkplug), clock, late, progress, told),
-        ),
+        ("measure", _measure(lines, recorder, publisher, teller, clock, late, progress, told)),
         ("reload", _reload_on_signal(reloader, notifier)),
         ("health", _serve_health(configuration.health_port, facts)),
         ("glance", write_glances(configuration.state_folder, lines)),

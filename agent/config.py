@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from agent.config_line import LineSettings, ReplaySource, read_line
 from agent.toml_table import Table, read_toml
+from protocols.wire.live import MAX_INTERVAL_S
 from protocols.wire.sparkplug import is_group
 
 MINUTE_MS: Final = 60_000
@@ -82,6 +83,7 @@ class AgentConfiguration:
     raw: RawSettings
     jit: bool = True
     health_port: int = 0  # on loopback; 0: no endpoint
+    live_interval_s: int = 1  # between two messages that tell all lines
     sparkplug_group: str = ""  # "": no Sparkplug
     operator: OperatorSettings = OperatorSettings()
 
@@ -138,6 +140,7 @@ def load(path: Path) -> AgentConfiguration:
     if sparkplug_group and not is_group(sparkplug_group):
         mend = "up to 64 characters without + # /"
         raise live.wrong("sparkplug_group", f'"{sparkplug_group}" cannot be in a topic', mend)
+    live_interval_s = live.integer("interval_s", 1, 1, MAX_INTERVAL_S)
     live.done()
 
     raw = root.table("raw")
@@ -154,7 +157,7 @@ def load(path: Path) -> AgentConfiguration:
     return AgentConfiguration(
         path, gateway_id, site, state_folder, url, log_key, broker, window_ms, interval_ms,
         folder / simulation if simulation else None, lines, raw_settings, jit == "on", health_port,
-        sparkplug_group, operator,
+        live_interval_s, sparkplug_group, operator,
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """The form of a gateway's live messages: unsigned JSON, all lines of the gateway in as few as hold them.
 
-Decides its fields (docs/formats.md has the table) and which lines go together. Each message is complete in itself: a
-hub that begins to listen understands the next one. Written as text, since most of a line's part is as it was a second
-ago: names, definition, ribbon and stops are kept as they were written, and looked at each time whether they are still
-the same.
+Decides its fields (docs/formats.md has the table), which lines go together, and that a line's history, its ribbon and
+its stops, is told when it has changed, and again now and then: a shift has hundreds of runs, ten times as much as all
+the rest, and a gateway may pay for each megabyte. Written as text, with what stays for as long as a configuration,
+names and definition, kept as it was written.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ class LineText:
         self._names = (
             f'"line":{_json(configuration.line_id)},"name":{_json(configuration.name)},"definition":"{hash_hex}"'
         )
-        self._ribbon: tuple[tuple[tuple[int, Category], ...], str] = ((), "[]")
-        self._stops: tuple[tuple[tuple[Stop, ...], bool], str] = (((), False), "[]")
+        self._told: tuple[tuple[tuple[int, Category], ...], tuple[Stop, ...], bool] | None = None
 
-    def write(self, live: Live, late_count: int) -> bytes:
-        """UTF-8. Accounts are `TimeAccount.as_ints()`; targets are pieces at the ideal cycle over planned time."""
+    def write(self, live: Live, late_count: int, *, whole: bool) -> bytes:
+        """UTF-8. Accounts are `TimeAccount.as_ints()`; targets are pieces at the ideal cycle over planned time.
+
+        `whole`: with the history, even if it was told before as it is.
+        """
         ideal_ns = self.configuration.ideal_cycle_ns.get(live.product)
         rate = throughput_per_hour(live.recent_account)
         shift, now = "null", "null"
@@ -57,26 +59,24 @@ class LineText:
             f'"window_account":{_ACCOUNT % live.recent_account.as_ints()},'
             f'"target_shift":{shift},"target_now":{now},'
             f'"pieces_per_hour":{"null" if rate is None else round(float(rate), 1)},'
-            f'"ribbon":{self._ribbon_text(live)},"stops":{self._stops_text(live)},"late_count":{late_count}}}'
+            f'{self._history(live, whole)}"late_count":{late_count}}}'
         ).encode()
 
-    def _ribbon_text(self, live: Live) -> str:
-        if self._ribbon[0] != live.ribbon:
-            runs = ",".join([f"[{start_ms},{category:d}]" for start_ms, category in live.ribbon])
-            self._ribbon = live.ribbon, f"[{runs}]"
-        return self._ribbon[1]
-
-    def _stops_text(self, live: Live) -> str:
+    def _history(self, live: Live, whole: bool) -> str:
         is_open = live.category in STOPS
-        if self._stops[0] != (live.stops, is_open):
-            self._stops = (live.stops, is_open), _stops(live.stops, is_open)
-        return self._stops[1]
+        history = live.ribbon, live.stops, is_open
+        if history == self._told and not whole:
+            return ""
+        self._told = history
+        runs = ",".join([f"[{start_ms},{category:d}]" for start_ms, category in live.ribbon])
+        return f'"ribbon":[{runs}],"stops":{_stops(live.stops, is_open)},'
 
 
 def messages(
     parts: Iterable[tuple[LineText, bytes]],
     *,
     time_ms: int,
+    interval_s: int,
     simulated: bool,
     receipt: LastReceipt | None,
     spool_depth: int,
@@ -84,7 +84,7 @@ def messages(
     """As few messages as hold the parts, in their order, none longer than a hub takes."""
     told = None if receipt is None else {"sequence": receipt.sequence, "time_ms": receipt.time_ms}
     head = (
-        f'{{"v":{VERSION},"time_ms":{time_ms},"simulated":{_json(simulated)},"receipt":{_json(told)},'
+        f'{{"v":{VERSION},"time_ms":{time_ms},"interval_s":{interval_s},"simulated":{_json(simulated)},"receipt":{_json(told)},'
         f'"spool_depth":{spool_depth},"definitions":{{'
     ).encode()
     middle, end = b'},"lines":[', b"]}"

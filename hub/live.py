@@ -13,7 +13,7 @@ import asyncio
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -35,6 +35,10 @@ class LiveMessage:
     @property
     def line_id(self) -> str:
         return self.told.line.line
+
+    def after(self, before: LiveMessage) -> LiveMessage:
+        """Made whole by the one before, if the same gateway told it."""
+        return replace(self, told=self.told.after(before.told)) if before.gateway_id == self.gateway_id else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,11 @@ class LiveBus:
         with self._lock:
             for message in messages:
                 key = (message.line_id, type(message))
-                if self._latest.pop(key, None) is None and len(self._latest) >= MAX_LINES * 3:
+                before = self._latest.pop(key, None)
+                if before is None and len(self._latest) >= MAX_LINES * 3:
                     continue
+                if isinstance(message, LiveMessage) and isinstance(before, LiveMessage):
+                    message = message.after(before)
                 self._latest[key] = message
                 taken.append(message)
             subscriptions = tuple(self._subscriptions) if taken else ()

@@ -8,7 +8,7 @@ refused by itself, with its reason; the others are taken. What a page shows of a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar
 
@@ -18,7 +18,7 @@ from protocols.errors import Malformed
 from protocols.measurement.account import ACCOUNT_INTS, Category
 from protocols.measurement.definition import Definition
 from protocols.plc.packml import State
-from protocols.wire.live import MAX_BYTES, VERSION
+from protocols.wire.live import MAX_BYTES, MAX_INTERVAL_S, VERSION
 
 MAX_LINES: Final = 1_000
 """In one message. No line's part is so short that more of them were in MAX_BYTES."""
@@ -61,7 +61,7 @@ class LiveReceipt(Accepted):
 
 
 class LinePart(Accepted):
-    """What a message says of one line."""
+    """What a message says of one line. `ribbon` and `stops` are left out while they are as they were told last."""
 
     line: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
     name: Name
@@ -79,8 +79,8 @@ class LinePart(Accepted):
     target_shift: Count | None = None
     target_now: Count | None = None
     pieces_per_hour: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
-    ribbon: Annotated[list[tuple[Milliseconds, CategoryName | CategoryNumber]], Field(max_length=1000)] = []
-    stops: Annotated[list[Stop], Field(max_length=100)] = []
+    ribbon: Annotated[list[tuple[Milliseconds, CategoryName | CategoryNumber]], Field(max_length=1000)] | None = None
+    stops: Annotated[list[Stop], Field(max_length=100)] | None = None
     late_count: Annotated[int, Field(ge=0, le=SAFE)] = 0
 
 
@@ -96,6 +96,7 @@ class GatewayPart(Accepted):
 
     v: Annotated[int, Field(ge=VERSION, le=VERSION)]
     time_ms: Milliseconds
+    interval_s: Annotated[int, Field(ge=1, le=MAX_INTERVAL_S, strict=True)] = 1
     simulated: bool = False
     receipt: LiveReceipt | None = None
     spool_depth: Annotated[int, Field(ge=0, le=SAFE)] = 0
@@ -112,6 +113,11 @@ class LiveLine:
     definition: Definition
     words: str
     """The definition's."""
+
+    def after(self, before: LiveLine) -> LiveLine:
+        """With the ribbon and the stops that the one before told, where this one leaves them out."""
+        left = {name: getattr(before.line, name) for name in ("ribbon", "stops") if getattr(self.line, name) is None}
+        return replace(self, line=self.line.model_copy(update=left)) if left else self
 
 
 @dataclass(frozen=True, slots=True)

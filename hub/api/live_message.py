@@ -50,7 +50,8 @@ class LineView(Frozen):
 
     Of a line that is heard by Sparkplug alone, `told` stands instead of the figures, and `name` is empty. `gone`: why
     it is not heard any more, where the broker or its gateway has said so (at `gone_ms`, the hub's clock); a line of the
-    source "live" that is silent for some seconds is not heard either, one of the source "sparkplug" says only changes.
+    source "live" that is silent for some of its `interval_s` is not heard either, one of the source "sparkplug" says
+    only changes.
     `ribbon`: [start, category] of each run, oldest first; `stops`: newest first; `trend`: [time, pieces an hour].
     """
 
@@ -61,6 +62,7 @@ class LineView(Frozen):
     timezone: str
     time_ms: int
     received_ms: int
+    interval_s: int = 1
     gone: Loss | None = None
     gone_ms: int | None = None
     state: str
@@ -99,6 +101,7 @@ def present(
     were given afterwards, by when their stop began."""
     told = message.told
     gateway, line, definition = told.gateway, told.line, told.definition
+    ribbon = (line.ribbon or [])[-MAX_RIBBON:]
     return LineView(
         line=line.line,
         name=line.name,
@@ -106,6 +109,7 @@ def present(
         timezone=timezone,
         time_ms=gateway.time_ms,
         received_ms=message.received_ms,
+        interval_s=gateway.interval_s,
         state=line.state,
         category=line.category,
         since_ms=line.since_ms,
@@ -120,10 +124,10 @@ def present(
         target_now=line.target_now,
         pieces_per_hour=line.pieces_per_hour,
         trend=trend,
-        ribbon=[(at, Category(what).name if isinstance(what, int) else what) for at, what in line.ribbon[-MAX_RIBBON:]],
+        ribbon=[(at, Category(what).name if isinstance(what, int) else what) for at, what in ribbon],
         stops=[
             _shown(stop, amended.get(stop.start_ms))
-            for stop in sorted(line.stops, key=lambda stop: -stop.start_ms)[:MAX_STOPS]
+            for stop in sorted(line.stops or [], key=lambda stop: -stop.start_ms)[:MAX_STOPS]
         ],
         simulated=gateway.simulated,
         late_count=line.late_count,

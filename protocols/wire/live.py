@@ -10,3 +10,5 @@ from typing import Final
 VERSION: Final = 1
 MAX_BYTES: Final = 65_535
 """A gateway with more lines than go into one message sends several, each complete in itself."""
+MAX_INTERVAL_S: Final = 60
+"""The longest time between two messages of a gateway."""

@@ -44,5 +44,5 @@ def test_status_and_the_live_message_tell_them(tmp_path: Path, capsys: pytest.Ca
     main(["status", "--config", str(config)])
     assert "1,234 values came too late so far, the last at 2026-09-2" in capsys.readouterr().out
     line = configuration.lines[0].configuration
-    part = LineText(line).write(LineMeter(line, NOW_MS).live(NOW_MS), 7)
+    part = LineText(line).write(LineMeter(line, NOW_MS).live(NOW_MS), 7, whole=True)
     assert json.loads(part)["late_count"] == 7

@@ -57,8 +57,9 @@ def live(configuration: LineConfiguration) -> Live:
 
 
 def sent(*texts: LineText, live: Live) -> list[bytes]:
-    parts = [(text, text.write(live, 0)) for text in texts]
-    return list(messages(parts, time_ms=NOW_MS, simulated=False, receipt=LastReceipt(7, NOW_MS), spool_depth=2))
+    parts = [(text, text.write(live, 0, whole=True)) for text in texts]
+    receipt = LastReceipt(7, NOW_MS)
+    return list(messages(parts, time_ms=NOW_MS, interval_s=5, simulated=False, receipt=receipt, spool_depth=2))
 
 
 def named(configuration: LineConfiguration, line_id: str, definition: Definition | None = None) -> LineText:
@@ -77,16 +78,16 @@ def test_the_hub_reads_what_is_written(configuration: LineConfiguration, live: L
     (told,) = parts.lines
     gateway, line = told.gateway, told.line
     assert not parts.refused
-    assert (gateway.time_ms, gateway.spool_depth, gateway.simulated) == (NOW_MS, 2, False)
+    assert (gateway.time_ms, gateway.interval_s, gateway.spool_depth, gateway.simulated) == (NOW_MS, 5, 2, False)
     assert gateway.receipt is not None and gateway.receipt.sequence == 7
     assert (line.line, line.name, line.product, line.shift) == ("filling", odd, odd, odd)
     assert (line.state, line.category) == ("EXECUTE", "FAILURE")
     assert line.ribbon == list(runs) and tuple(line.shift_account) == live.shift_account.as_ints()
-    assert [(stop.start_ms, stop.end_ms, stop.reason) for stop in line.stops] == [(1, 2, "#5"), (3, None, "")]
+    assert [(stop.start_ms, stop.end_ms, stop.reason) for stop in line.stops or ()] == [(1, 2, "#5"), (3, None, "")]
     assert told.definition == configuration.definition and told.words == configuration.definition.words
 
 
-def test_what_is_kept_as_it_was_written_is_written_anew_when_it_changes(
+def test_a_history_is_told_when_it_has_changed_and_where_it_is_asked_for(
     configuration: LineConfiguration, live: Live
 ) -> None:
     text = LineText(configuration)
@@ -99,10 +100,17 @@ def test_what_is_kept_as_it_was_written_is_written_anew_when_it_changes(
         replace(live, ribbon=((1, Category.PRODUCING), (2, Category.FAILURE)), stops=(replace(stop, reason=4),)),
         replace(live, ribbon=()),
     ]
+    told = []
     for each in seen:
-        assert text.write(each, 1) == LineText(configuration).write(each, 1)
-    assert json.loads(text.write(seen[3], 1))["stops"][0]["end_ms"] is None
-    assert json.loads(text.write(seen[2], 1))["stops"][0]["end_ms"] == 2
+        first = text.write(each, 1, whole=False)
+        complete = LineText(configuration).write(each, 1, whole=False)
+        assert text.write(each, 1, whole=True) == complete
+        again = json.loads(text.write(each, 1, whole=False))
+        assert again == {name: value for name, value in json.loads(complete).items() if name not in ("ribbon", "stops")}
+        told.append(first == complete)
+    assert told == [True, False, True, True, True, True], "the second differs in its product alone"
+    assert json.loads(text.write(seen[3], 1, whole=True))["stops"][0]["end_ms"] is None
+    assert json.loads(text.write(seen[2], 1, whole=True))["stops"][0]["end_ms"] == 2
 
 
 def test_as_few_messages_as_needed_each_complete_and_none_too_long(
@@ -113,7 +121,7 @@ def test_as_few_messages_as_needed_each_complete_and_none_too_long(
     texts = [named(configuration, f"line-{at}", definitions[at % 40]) for at in range(100)]
     payloads = sent(*texts, live=replace(live, ribbon=runs))
     assert all(len(payload) <= MAX_BYTES for payload in payloads)
-    room = max(len(text.write(replace(live, ribbon=runs), 0)) + len(text.definition) for text in texts) + 2
+    room = max(len(text.write(replace(live, ribbon=runs), 0, whole=True)) + len(text.definition) for text in texts) + 2
     assert len(payloads) > 2 and all(len(payload) > MAX_BYTES - room for payload in payloads[:-1])
     found = [parse_live(payload, lambda _: True) for payload in payloads]
     assert not any(parts.refused for parts in found)
@@ -159,3 +167,29 @@ def test_all_lines_go_together_news_at_once_and_a_new_configuration_is_told(tmp_
     heard.has_room = False
     teller.tell(lines)
     assert heard.take() == [] and teller.news(lines) == []
+
+
+@pytest.mark.parametrize(("interval_s", "whole_each"), [(1, 10), (2, 10), (10, 6), (60, 1)])
+def test_lines_are_told_in_their_interval_and_each_history_again_now_and_then(
+    tmp_path: Path, interval_s: int, whole_each: int
+) -> None:
+    clock = ManualClock(NOW_MS, b"\1" * 16)
+    lines = [Line(each, RawMeter(each.configuration, NOW_MS), clock) for each in factory.configuration(tmp_path).lines]
+    heard = Heard()
+    teller = Teller(cast("Publisher", heard), clock, None, interval_s)
+    seconds = []
+    whole: dict[str, list[int]] = {"filling": [], "packing": []}
+    for second in range(1, 20 * interval_s + 1):
+        teller.tell(lines)
+        for message in heard.take():
+            assert message["interval_s"] == interval_s
+            seconds.append(second)
+            for line in message["lines"]:
+                if "ribbon" in line:
+                    whole[line["line"]].append(len(seconds))
+    assert seconds == [1 + interval_s * at for at in range(20)]
+    for at in whole.values():
+        assert at[0] == 1 and all(b - a <= whole_each for a, b in zip(at, [*at[1:], 21], strict=True))
+        assert len(at) <= 2 + 20 // whole_each
+    if whole_each > 1:
+        assert set(whole["filling"][1:]).isdisjoint(whole["packing"][1:]), "not all at once"

@@ -63,6 +63,7 @@ def test_of_lines_that_are_not_the_gateways_nothing_is_looked_at() -> None:
     "change",
     [
         {"v": 2}, {"time_ms": -1}, {"time_ms": 1.5}, {"time_ms": "1"}, {"time_ms": 2**60}, {"spool_depth": -1},
+        {"interval_s": 0}, {"interval_s": 61}, {"interval_s": 1.5},
         {"receipt": {"sequence": 1}}, {"definitions": []}, {"lines": {}}, {"lines": [0] * 1001}, {"lines": None},
     ],
 )  # fmt: skip

@@ -158,7 +158,9 @@ export function silentWords(view, since, zone, clock = time) {
 
 // The live stream. `heard` is called with each view; silence is watched on the browser's monotonic clock, because the
 // clocks of browser and hub need not agree.
-export const SILENT_MS = 5000;
+const SILENT_MS = 5000;
+// A gateway may tell its lines less often than once a second, and a message may be lost.
+const silentMs = (view) => SILENT_MS + 3000 * (view.interval_s - 1);
 export class Live {
   constructor(heard, { line = null, beat = () => {} } = {}) {
     this.heardAt = new Map();  // line -> when it was heard (performance.now()), its view
@@ -179,7 +181,7 @@ export class Live {
         // When the stream opens again the hub repeats its newest views: old news is not a sign of life.
         if (known && view.received_ms <= known.received_ms && view.gone_ms === known.gone_ms && view.source === known.source) return;
         const age = Math.max(0, this.hubNow() - view.received_ms);
-        this.heardAt.set(view.line, { at: performance.now() - (age > SILENT_MS ? age : 0), view });
+        this.heardAt.set(view.line, { at: performance.now() - (age > silentMs(view) ? age : 0), view });
         heard(view);
       });
       source.addEventListener("hub", (event) => {
@@ -205,7 +207,7 @@ export class Live {
     if (!heard) return undefined;
     if (heard.view.gone) return heard.view.gone_ms;
     if (heard.view.source === "sparkplug") return this.brokerGoneMs;
-    return performance.now() - heard.at > SILENT_MS ? heard.view.received_ms : null;
+    return performance.now() - heard.at > silentMs(heard.view) ? heard.view.received_ms : null;
   }
 }
 

@@ -46,17 +46,18 @@ async def until(condition: Any) -> None:
 
 
 def test_a_reader_gets_its_lines_and_only_those(plant: Plant, address: str) -> None:
-    plant.say(live_message("filling"))
+    plant.say(live_message("filling", interval_s=7))
     headers = {"Authorization": f"Bearer {plant.tokens['manufacturer']}"}
     with httpx.stream("GET", address + "/api/v1/live", headers=headers, timeout=10) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         plant.say(live_message("rival"), gateway="gw-99")
-        plant.say(live_message("filling", tick=1))
+        plant.say(live_message("filling", tick=1, interval_s=7))
         plant.say(live_message("packing", tick=1))
         found = events(response, 2, "line")
     assert {view["line"] for view in found} <= {"filling", "packing"}
     oee = found[0]["shift_figures"]["oee"]
     assert oee["percent"] == pytest.approx(100 * oee["numerator"] / oee["denominator"], abs=0.05)
+    assert found[0]["interval_s"] == 7
     assert found[0]["timezone"] == "Asia/Hong_Kong" and found[0]["ribbon"][0][1] == "SETUP"
     with httpx.stream("GET", address + "/api/v1/live?line=filling", headers=headers, timeout=10) as response:
         assert events(response, 1, "hub")[0]["log_size"] == 3

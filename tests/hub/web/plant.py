@@ -242,7 +242,7 @@ def _history(connection: Any, configuration_hash: bytes) -> None:
 
 def wire(*told: Mapping[str, Any], **changes: Any) -> bytes:
     """A gateway's live message of the lines in `told`, each as `live_message` gives it."""
-    of_gateway = ("v", "time_ms", "simulated", "receipt", "spool_depth")
+    of_gateway = ("v", "time_ms", "interval_s", "simulated", "receipt", "spool_depth")
     brought = {"definition_words", "definition_data"}
     message = {name: told[0][name] for name in of_gateway if name in told[0]} | {
         "definitions": {
