@@ -32,6 +32,7 @@ from agent.reporter import Reporter
 from agent.running import Running
 from agent.sources.choice import Sources
 from agent.spool import Spool
+from agent.spool_check import check_raw_chunks
 from agent.spool_salvage import open_or_salvage
 from agent.watchdog import Notifier, Progress, watch
 from protocols.errors import ConfigurationError, LinetallyError, Malformed, Refused
@@ -121,6 +122,7 @@ async def _run_lines(
         ("glance", write_glances(configuration.state_folder, lines)),
         ("watchdog", watch(notifier, facts.parts, facts.status)),
         ("memory", _begin_collecting()),
+        ("check", check_raw_chunks(configuration.state_folder)),
     )
     notifier.tell("STOPPING=1")
     _finish(lines, recorder, clock)

@@ -19,7 +19,7 @@ import apsw
 
 from agent.chain_head import HEAD_FILE, ChainHead
 from agent.raw_meter import ClosedChunk
-from agent.spool_file import LOCK_FILE, SPOOL_FILE, SpoolDamaged, SpoolFull, prepare, said, take_lock
+from agent.spool_file import LOCK_FILE, SPOOL_FILE, SpoolDamaged, SpoolFull, doubt, prepare, said, take_lock
 from agent.spool_raw import RawDrop, RawShelf, RawSpan
 from protocols.errors import LinetallyError
 from protocols.evidence import canonical, cose
@@ -154,7 +154,9 @@ class Spool:
     def __enter__(self) -> Spool:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None and self._lock is not None:
+            doubt(Path(self._db.filename).parent)
         self.close()
 
     # Windows and the meters' memory

@@ -1,6 +1,7 @@
 """The spool's file: its tables, its lock, and what SQLite's errors mean for a person.
 
-Decides how the file is opened and when it counts as damaged. What is kept in it is decided in `spool`.
+Decides how the file is opened and when it counts as damaged: what measuring and signing go on from is checked before,
+the raw chunks, a thousand times as much, when the agent is under way. What is kept in it is decided in `spool`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,9 @@ from protocols.errors import LinetallyError
 
 SPOOL_FILE: Final = "spool.sqlite"
 LOCK_FILE: Final = "agent.lock"
+DOUBT_FILE: Final = "spool.doubt"
+"""Where it is the whole spool is checked before it is used: the agent ended by an error, or found it damaged."""
+RAW_CHUNKS: Final = "raw_chunk"
 _SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -72,9 +76,11 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
     connection.setbusytimeout(5000)
     for pragma in ("mmap_size = 0", "journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 500"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != ("ok",):
-        raise SpoolDamaged(f"{path} is damaged ({verdict}); {_DAMAGED_MEND}")
+    in_doubt = path.with_name(DOUBT_FILE)
+    whole = in_doubt.exists()
+    names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    _check(connection, [str(name) for (name,) in names if whole or name != RAW_CHUNKS])
+    in_doubt.unlink(missing_ok=True)
     version = connection.execute("PRAGMA user_version").fetchone()
     if version == (0,):
         with connection:
@@ -84,7 +90,30 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
         raise LinetallyError(f"{path} was written by another version of the agent (format {version}); install that one")
 
 
+def check_raw_chunks(path: Path) -> None:
+    """What `prepare` leaves out, beside a running agent: half a minute for a gigabyte. Raises SpoolDamaged; the next
+    opening will, too."""
+    with said(path), contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+        connection.setbusytimeout(5000)
+        connection.execute("PRAGMA query_only = 1")
+        _check(connection, [RAW_CHUNKS])
+
+
+def _check(connection: apsw.Connection, tables: Iterable[str]) -> None:
+    """Raises apsw.CorruptError."""
+    for table in tables:
+        (verdict,) = connection.execute(f"PRAGMA quick_check('{table}')").fetchone() or ("no answer",)
+        if verdict != "ok":
+            raise apsw.CorruptError(str(verdict).replace("\n", "; "))
+
+
 _DAMAGED_MEND: Final = "the agent salvages what it can when it starts: linetally-agent run"
+
+
+def doubt(folder: Path) -> None:
+    """The spool is to be checked as a whole when it is opened next."""
+    with contextlib.suppress(OSError):
+        (folder / DOUBT_FILE).touch()
 
 
 @contextlib.contextmanager
@@ -95,6 +124,7 @@ def said(path: Path) -> Iterator[None]:
     except apsw.FullError as error:
         raise SpoolFull(f"{path}: the disk is full") from error
     except (apsw.NotADBError, apsw.CorruptError) as error:
+        doubt(path.parent)
         raise SpoolDamaged(f"{path} is damaged ({error}); {_DAMAGED_MEND}") from error
     except apsw.ReadOnlyError as error:
         raise SpoolFull(f"{path}: the disk is read-only; check the card or remount it") from error

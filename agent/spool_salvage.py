@@ -25,7 +25,7 @@ from agent.chain_head import HEAD_FILE, ChainHead, read_head
 from agent.keys import KEY_FILE, make_key
 from agent.raw_bounds import MORE, OLDER
 from agent.spool import Spool, SpooledRecord
-from agent.spool_file import LOCK_FILE, SPOOL_FILE, SpoolDamaged, take_lock
+from agent.spool_file import DOUBT_FILE, LOCK_FILE, SPOOL_FILE, SpoolDamaged, take_lock
 from agent.spool_pages import last_blobs
 from protocols.errors import Malformed, Unverified
 from protocols.evidence import canonical
@@ -107,6 +107,7 @@ def _put_aside(folder: Path, now_ms: int) -> Path:
         for name in (f"{SPOOL_FILE}-shm", f"{SPOOL_FILE}-wal", SPOOL_FILE):
             if (folder / name).exists():
                 (folder / name).replace(aside / name)
+        (folder / DOUBT_FILE).unlink(missing_ok=True)
     finally:
         os.close(lock)
     return aside
