@@ -142,9 +142,9 @@ def name_of(certificate: x509.Certificate) -> str:
     return printable(str(common[0].value)) if common else "without a name"
 
 
-def printable(text: str) -> str:
-    """What a stranger chose, fit for a terminal."""
-    return "".join(character for character in text if character.isprintable())[:80]
+def printable(text: str, most: int = 80) -> str:
+    """What a stranger chose, fit for a terminal and for UTF-8, which knows no surrogates."""
+    return "".join(character for character in text[:most] if character.isprintable())
 
 
 def _make_key(path: Path) -> rsa.RSAPrivateKey:

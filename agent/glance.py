@@ -23,7 +23,7 @@ async def write_glances(folder: Path, lines: Sequence[Line]) -> None:
     """Writes the file again and again. A disk that takes nothing is said elsewhere."""
     while True:
         await asyncio.sleep(EACH_S)
-        data = json.dumps(glance(lines), ensure_ascii=False).encode()
+        data = json.dumps(glance(lines), ensure_ascii=False).encode("utf-8", "replace")
         await asyncio.to_thread(_write, folder / FILE, data)
 
 
@@ -88,5 +88,8 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _time(time_ms: int) -> str:
-    moment = datetime.fromtimestamp(time_ms / 1000, UTC).astimezone()
+    try:
+        moment = datetime.fromtimestamp(time_ms / 1000, UTC).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return "no year that a calendar has"
     return f"{moment:%F %H:%M:%S}.{time_ms % 1000:03d}"

@@ -66,7 +66,7 @@ class Polling:
     async def add(self, items: Sequence[Item]) -> None:
         for item in items:
             item.waiting = False
-        await self._round(items)
+        await self._round(items, first=True)
 
     async def forget(self, items: Sequence[Item]) -> None:
         """Nothing to take back: only what is there is asked for."""
@@ -79,18 +79,18 @@ class Polling:
         if now_s >= self._due_s:
             # On a grid, not after the last answer: a slow server must not make the polls drift.
             self._due_s = max(self._due_s + self._interval_s, now_s)
-            await self._round(self._items.live)
+            await self._round(self._items.live, first=False)
 
     async def audit(self) -> None:
         """Nothing to find: each round reads."""
 
-    async def _round(self, items: Sequence[Item]) -> None:
+    async def _round(self, items: Sequence[Item], *, first: bool) -> None:
         nodes = [own(ObjectIds.Server_NamespaceArray), *nodes_of(items)]
         namespaces, *found = await read_values(self._session, self._limits.read, nodes)
         if not same_namespaces(namespaces, self._namespaces):
             raise FlowLost("the server's namespaces have changed")
         # An old value again is no news; its time would be too old to be believed.
         pairs = zip(items, found, strict=True)
-        fresh = [(item.handle, told) for item, told in pairs if item.received_ms is None or item.differs(told)]
+        fresh = [(item.handle, told) for item, told in pairs if first or item.differs(told)]
         self._items.take(fresh)
         self._items.alive()

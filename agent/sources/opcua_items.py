@@ -28,7 +28,8 @@ _GONE: Final = frozenset(
     {StatusCodes.BadNodeIdUnknown, StatusCodes.BadNodeIdInvalid, StatusCodes.BadMonitoredItemIdInvalid}
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_SAID: Final = 1000
+_MOST_SAID: Final = 50  # of one role
+_LONGEST_WORDS: Final = 1000
 _OTHER_NUMBERS: Final = (SignalRole.ORDER, SignalRole.SPEED)  # see `_number`
 
 
@@ -40,12 +41,13 @@ class Part:
     product_codes: dict[str, int]
     begun: bool = False
     gaps: int = 0
-    said: set[tuple[SignalRole, str]] = field(default_factory=set)
+    said: dict[SignalRole, set[str]] = field(default_factory=dict)
 
     def say(self, role: SignalRole, words: str) -> None:
-        """Once for each thing to say: a bad tag must not fill the log."""
-        if (role, words) not in self.said and len(self.said) < _MOST_SAID:
-            self.said.add((role, words))
+        """Once for each thing to say: a bad tag must not fill the log, nor keep the others from being said."""
+        said = self.said.setdefault(role, set())
+        if words not in said and len(said) < _MOST_SAID:
+            said.add(words)
             self.line.log.warning("%s", words)
 
 
@@ -87,13 +89,13 @@ class Item:
 
     def differs(self, found: Told) -> bool:
         """Whether a value that was read is not the one that was told last."""
-        good, value = found.status >> 30 == 0, found.value
+        good, value, last = found.status >> 30 == 0, found.value, self.value
         if not (good and self.good):
             return good != self.good
-        if isinstance(value, float) and isinstance(self.value, int | float):
-            both_nan = math.isnan(value) and math.isnan(self.value)
-            return not both_nan and not abs(value - self.value) <= self.tag.deadband / 1000
-        return bool(value != self.value)
+        if isinstance(value, int | float) and isinstance(last, int | float) and value != last:
+            both_nan = math.isnan(value) and math.isnan(last)
+            return not both_nan and not abs(value - last) <= self.tag.deadband / 1000
+        return bool(value != last)
 
 
 class Items:
@@ -136,7 +138,8 @@ class Items:
             part.line.alive()
 
     def lost(self, words: str) -> None:
-        """There is no connection any more."""
+        """There is no connection any more. Some of the words may be the server's."""
+        words = printable(words, _LONGEST_WORDS)
         for part in self.parts:
             part.line.lost(words)
 
@@ -229,7 +232,7 @@ class Items:
         return gaps, [
             {
                 "role": item.tag.role.name.lower(), "tag": item.tag.words, "good": item.good, "trouble": item.trouble,
-                "value": str(item.value)[:80], "source_ms": item.source_ms, "server_ms": item.server_ms,
+                "value": printable(str(item.value)), "source_ms": item.source_ms, "server_ms": item.server_ms,
                 "received_ms": item.received_ms, "overflows": item.overflows,
             }
             for item in self.all

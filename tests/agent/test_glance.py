@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
+
+import pytest
 
 from agent import glance
 from agent.keys import make_state_folder
@@ -43,3 +46,28 @@ def test_a_file_that_is_torn_is_as_good_as_none(tmp_path: Path) -> None:
     assert glance.read_glance(tmp_path) is None
     (tmp_path / glance.FILE).write_text("[]")
     assert glance.read_glance(tmp_path) is None
+
+
+def test_what_no_file_takes_and_a_time_of_no_calendar_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent writes it each ten seconds, and would end by it."""
+    running = Running(tmp_path)
+    line = running.line
+    line.lost("it said K\udce4se")
+    for source_ms in (2**63 // 10_000, -(2**60)):
+        line.put(SignalRole.STATE, EXECUTE, source_ms)
+    monkeypatch.setattr(glance, "EACH_S", 0.01)
+
+    async def scenario() -> None:
+        writing = asyncio.create_task(glance.write_glances(tmp_path, [line]))
+        done, _ = await asyncio.wait([writing], timeout=0.5)
+        assert not done
+        writing.cancel()
+        found = glance.read_glance(tmp_path)
+        assert found is not None
+        words = glance.glance_words(found["lines"][0])
+        assert words[0] == "it said K?se"
+        assert "state      6, by its clock no year that a calendar has" in words
+
+    asyncio.run(scenario())

@@ -14,7 +14,7 @@ from asyncua.common.connection import TransportLimits
 
 from agent.keys import write_private
 from agent.sources.opcua_items import Items
-from agent.sources.opcua_wire import Told
+from agent.sources.opcua_wire import Told, told_at
 from protocols.plc.roles import SPEED_SCALE, SignalRole
 from tests.agent.opcua.support import PRODUCT, STATE, TOTAL, Plc, Recorder, reading, tag
 
@@ -54,6 +54,47 @@ def test_numbers(role: SignalRole, value: object, number: int | None) -> None:
     assert [found[1] for found in line.values] == [number]
 
 
+@pytest.mark.parametrize(
+    ("last", "found", "differs"),
+    [
+        (10, 10, False), (10, 11, False), (10, 15, False), (10, 16, True), (10, 4, True), (10, 14.5, False),
+        (10.0, 5.0, False), (10.0, 15.5, True), (float("inf"), float("inf"), False), (float("nan"), 1, True),
+        (float("nan"), float("nan"), False), ("a", "b", True), ("a", "a", False), (10, "10", True), (10, None, True),
+    ],
+)  # fmt: skip
+def test_a_change_within_the_deadband_is_none_whatever_the_values_type(
+    last: object, found: object, *, differs: bool
+) -> None:
+    """The server does not tell it, so it must not be taken for one that was kept silent."""
+    items = Items([replace(tag(SignalRole.SPEED, "x"), deadband=5000)], {}, Recorder())
+    items.all[0].waiting = False
+    items.take([(1, Told(last))])
+    assert items.all[0].differs(Told(found)) is differs
+
+
+def test_a_text_in_another_encoding_is_shown_as_far_as_it_can_be(tmp_path: Path) -> None:
+    """PLCs put Latin-1 into a String, which must be UTF-8: asyncua makes surrogates of it, and no file takes them."""
+    line = Recorder()
+    items = Items([tag(PRODUCT, "x")], {}, line)
+    items.all[0].waiting = False
+    data = b"\x01\x0c\x05\x00\x00\x00K\xe4se\x07"
+    items.take([(1, told_at(data, 0)[0])])
+    _, (report,) = items.report(line)
+    assert report["value"] == "Kse"
+    items.lost("it said K\udce4se\n\x1b[31mPWNED")
+    assert line.events == ["lost: it said Kse[31mPWNED"]
+
+
+def test_a_tag_with_ever_new_texts_neither_fills_the_log_nor_mutes_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    items = Items([tag(PRODUCT, "x"), tag(TOTAL, "y")], {}, Recorder())
+    for item in items.all:
+        item.waiting = False
+    items.take([(1, Told(f"lot {number}")) for number in range(2000)])
+    assert 1 <= len(caplog.records) <= 100
+    items.take([(2, Told("17"))])
+    assert "total: a whole number is needed" in caplog.text
+
+
 def test_a_deadband_is_asked_for_and_done_without_where_it_cannot_be(
     tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
@@ -89,6 +130,25 @@ def test_polling_takes_a_change_and_repeats_nothing(
             await plc.stop()
             await line.until(lambda: line.events[-1].startswith("lost"))
         assert services["CreateSubscriptionRequest"] == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_tag_that_is_bad_is_known_as_such_after_each_connect_by_polling_too(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        async with reading(tmp_path, f"opc.tcp://127.0.0.1:{port}", TAGS, poll=True, poll_interval_ms=50) as line:
+            await line.said()
+            for _ in range(2):
+                plc = Plc(port)
+                await plc.start()
+                await plc.write("Total", 3, status=ua.StatusCodes.BadSensorFailure)
+                await line.until(lambda: "connected to" in line.events[-1])
+                await line.until(lambda: "BadSensorFailure" in line.reader.report(line)["tags"][1]["trouble"])
+                await plc.stop()
+                await line.until(lambda: line.events[-1].startswith("lost"))
 
     asyncio.run(scenario())
 
