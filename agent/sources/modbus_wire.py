@@ -27,6 +27,7 @@ LEAST_SILENCE_S: Final = 0.005
 """So long, or 3.5 characters (Serial Line 1.02, 2.5.1.1), nothing may follow an answer without transaction id. Longer
 than the standard asks of fast lines: an operating system hands bytes on late."""
 _BITS_A_CHARACTER: Final = 11
+_RTU_BYTES: Final = 8 + 5  # a request, and an answer but for its data
 _REQUESTS: Final = {
     "coil": ReadCoilsRequest, "discrete": ReadDiscreteInputsRequest,
     "holding": ReadHoldingRegistersRequest, "input": ReadInputRegistersRequest,
@@ -53,8 +54,8 @@ class Wire(ModbusProtocol):
         self._framer = (FramerRTU if self._rtu else FramerSocket)(DecodePDU(False))
         # Not from 1: an answer that something in between kept from an earlier connection must not fit.
         self._transaction = randbelow(0xFFFF)
-        silent_s = 3.5 * _BITS_A_CHARACTER / link.baud_rate if link.device else 0.0
-        self._silence_s = max(LEAST_SILENCE_S, silent_s)
+        self._character_s = _BITS_A_CHARACTER / link.baud_rate if link.device else 0.0
+        self._silence_s = max(LEAST_SILENCE_S, 3.5 * self._character_s)
         self._made: asyncio.Future[None] = self.loop.create_future()
         self._asked: Ask | None = None
         self._answer: asyncio.Future[bytes] | None = None
@@ -82,7 +83,10 @@ class Wire(ModbusProtocol):
         self._draining = False
 
     async def ask(self, device_id: int, table: str, address: int, count: int, timeout_s: float) -> list[int]:
-        """`count` registers (or bits, as 0 and 1). Raises Refusal, or NoAnswer, after which the wire must be closed."""
+        """`count` registers (or bits, as 0 and 1). Raises Refusal, or NoAnswer, after which the wire must be closed.
+
+        `timeout_s`: on a serial line without the time that the bytes of request and answer take.
+        """
         if self.failed is not None:
             raise NoAnswer(self.failed)
         self._transaction = self._transaction % 0xFFFF + 1
@@ -96,7 +100,7 @@ class Wire(ModbusProtocol):
         try:
             self._sent = self._framer.buildFrame(request)
             self.send(self._sent)
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s + (_RTU_BYTES + size) * self._character_s):
                 data = await self._answer
         except TimeoutError:
             self.failed = "no answer in time"

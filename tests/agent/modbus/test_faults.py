@@ -12,6 +12,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,25 @@ def test_a_bad_serial_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed
             async with reading(link, ALIKE, every_ms=10, timeout_ms=TIMEOUT_MS, hole_limit=10) as found:
                 await found.until(lambda: fault.done.total() >= REPLIES and {*kinds} <= {*fault.done}, 20 + REPLIES / 5)
             assert require_right(found, ALIKE) >= REPLIES // 20
+            await asyncio.to_thread(peer.end)
+
+    with ExitStack() as stack:
+        asyncio.run(scenario())
+
+
+def test_a_slow_line_has_the_time_that_its_bytes_take(tmp_path: Path) -> None:
+    """At 300 baud one register is under way for half a second, which is not the device's fault."""
+
+    def slowly(data: bytes, write: Callable[[bytes], None]) -> None:
+        asyncio.get_running_loop().call_later(0.25, write, data)
+
+    async def scenario() -> None:
+        with modbus.Line(slowly) as line:
+            peer = await asyncio.to_thread(stack.enter_context, modbus.libmodbus(tmp_path, "rtu", line.device, 1))
+            link = replace(serial(line.reader), baud_rate=300)
+            async with reading(link, ALIKE[:1], timeout_ms=50) as found:
+                await found.polls(2)
+            assert len(found.events) == 1
             await asyncio.to_thread(peer.end)
 
     with ExitStack() as stack:
