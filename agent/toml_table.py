@@ -59,7 +59,7 @@ def key_lines(text: str) -> dict[KeyPath, int]:
     counts: dict[KeyPath, int] = {}
     table: KeyPath = ()
     closing = ""
-    for number, content in enumerate(text.splitlines(), 1):
+    for number, content in enumerate(text.split("\n"), 1):  # as editors count
         if closing:  # inside a multi-line string
             closing = "" if closing in content else closing
             continue

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
-from agent.certificates import load_or_make_identity
+from agent.certificates import FOLDER, load_or_make_identity
 from agent.config_modbus import ModbusLink
 from agent.config_opcua import OpcuaSource
 from agent.sources.modbus_frames import NoAnswer, Refusal
@@ -129,6 +130,18 @@ async def opcua_peer(source: OpcuaSource, state_folder: Path, gateway_id: str) -
     finally:
         if client is not None:
             await client.end()
+        _hand_over(state_folder)
+
+
+def _hand_over(state_folder: Path) -> None:
+    """Keys and certificates that root made or trusted here go to whom the folder belongs: the agent is not root."""
+    if os.geteuid() != 0 or not state_folder.is_dir():
+        return
+    owner = state_folder.stat()
+    below = state_folder / FOLDER
+    for path in [below, *below.rglob("*")] if owner.st_uid and below.is_dir() else []:
+        if path.lstat().st_uid == 0:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def opcua_source(endpoint: str, policy: str = "None", mode: str = "None", **settings: Any) -> OpcuaSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 
 from agent.__main__ import main
 from agent.commissioning.browse_command import print_tree
-from agent.commissioning.peers import opcua_peer, opcua_source
-from agent.commissioning.toml_edit import with_tags
+from agent.commissioning.peers import Unreachable, opcua_peer, opcua_source
+from agent.commissioning.toml_edit import put_tags, with_tags
 from agent.commissioning.tree import Space
 from agent.config import load
 from agent.config_opcua import OpcuaTag
@@ -89,6 +90,81 @@ def test_only_the_line_that_is_meant_is_changed() -> None:
     assert "total = { register = 9 } # pieces" in with_tags(text, 0, {"total": "{ register = 9 }"})
     with pytest.raises(ConfigurationError, match=r"no \[line.tags\]"):
         with_tags('[[line]]\nid = "a"\n', 0, {"total": "{}"})
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('name = "x"\r\n[line.tags]\r\ntotal = { register = 1 } # c\r\n',
+         'name = "x"\r\n[line.tags]\r\norder = { register = 8 }\r\ntotal = { register = 9 } # c\r\n'),
+        ('name = "one\u2028line"\n[line.tags]\ntotal = { register = 1 }',
+         'name = "one\u2028line"\n[line.tags]\norder = { register = 8 }\ntotal = { register = 9 }\n'),
+        ('[line.tags]\ntotal = { path = "a}#b", namespace = "x" }  # c } # d\n',
+         '[line.tags]\norder = { register = 8 }\ntotal = { register = 9 }  # c } # d\n'),
+        ('[line.tags]\ntotal = [{ path = "a} #b" }]\n',
+         '[line.tags]\norder = { register = 8 }\ntotal = { register = 9 }\n'),
+    ],
+)  # fmt: skip
+def test_the_rest_stays_to_the_byte(before: str, after: str) -> None:
+    head = '[[line]]\nid = "a"\n'
+    tags = {"total": "{ register = 9 }", "order": "{ register = 8 }"}
+    assert with_tags(head + before, 0, tags) == head + after
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[line.tags]\ntotal = [\n  { register = 1 },\n]\n", "goes over several lines"),
+        ("tags = { total = { register = 1 } }\n", r"outside of \[line.tags\]"),
+        ("tags.total = { register = 1 }\n", r"outside of \[line.tags\]"),
+    ],
+)
+def test_tags_in_another_form_are_not_touched(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        with_tags(f'[[line]]\nid = "a"\n{text}', 0, {"total": "{ register = 9 }"})
+
+
+def test_the_one_before_is_kept_first(tmp_path: Path) -> None:
+    """Where there is no room for it, or no right, the file stays as it was."""
+    config = factory.write(tmp_path, factory.modbus())
+    before = config.read_bytes()
+    (tmp_path / "agent.toml.bak").symlink_to("agent.toml.bak")  # nothing can be written there
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        put_tags(config, None, {"order": "{ register = 8 }"})
+    assert config.read_bytes() == before
+    (tmp_path / "agent.toml.bak").unlink()
+    (tmp_path / "other").mkdir()
+    link = tmp_path / "other" / "agent.toml"
+    link.symlink_to(config)
+    assert put_tags(link, None, {"order": "{ register = 8 }"}).read_bytes() == before
+    assert link.is_symlink() and b"order = { register = 8 }" in config.read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_what_root_changes_stays_the_agents(tmp_path: Path) -> None:
+    config = factory.write(tmp_path, factory.modbus())
+    os.chown(config, 0, 65_534)
+    config.chmod(0o640)
+    put_tags(config, None, {"order": "{ register = 8 }"})
+    assert (config.stat().st_gid, config.stat().st_mode & 0o777) == (65_534, 0o640)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_certificate_that_root_makes_is_the_agents(tmp_path: Path) -> None:
+    """`sudo linetally-agent init` and `doctor` connect too, and may be the first."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, 65_534, 65_534)
+
+    async def connect() -> None:
+        async with opcua_peer(opcua_source("opc.tcp://127.0.0.1:1", "Basic256Sha256"), state, "GW-01"):
+            raise AssertionError("nobody is there")
+
+    with pytest.raises(Unreachable):
+        asyncio.run(connect())
+    made = list(state.rglob("*"))
+    assert {path.name for path in made} >= {"own.key", "own.der"}
+    assert {path.stat().st_uid for path in made} == {65_534}
 
 
 def test_the_keyboard(plant: Served, tmp_path: Path) -> None:
