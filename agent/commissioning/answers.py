@@ -8,15 +8,20 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from pathlib import Path
+from typing import Final, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent.commissioning.ask import Wrong
 from protocols.plc.packml import State
 
+T = TypeVar("T")
+
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+_DAY_MINUTES: Final = 1440
 
 
 def name(text: str) -> str:
@@ -74,11 +79,36 @@ def cycle(text: str) -> str:
     return text
 
 
+def needed_cycle(text: str) -> str:
+    """As `cycle`, where a stop is told by it."""
+    found = cycle(text)
+    if not found:
+        raise Wrong("it is needed here, where nothing but pieces tells a stop: seconds for one piece, such as 1.2")
+    return found
+
+
+def none_for_nothing(text: str) -> str:
+    return "" if text == "none" else text
+
+
+def another(read: Callable[[str], T], taken: Collection[T]) -> Callable[[str], T]:
+    """As `read`, and none of those that are taken."""
+
+    def fresh(text: str) -> T:
+        found = read(text)
+        if found in taken:
+            raise Wrong(f"{found} is given already; each has its own")
+        return found
+
+    return fresh
+
+
 def shifts(text: str) -> list[tuple[str, str, str]]:
     """`06:00-14:00, 14:00-22:00` as (A, 06:00, 14:00), …; none for nothing."""
     if text in ("", "none"):
         return []
     out = []
+    spans = []
     for number, part in enumerate(re.split(r"[,;\s]+", text.strip())):
         start, dash, end = part.partition("-")
         found = [_TIME.fullmatch(each) for each in (start, end)]
@@ -86,22 +116,38 @@ def shifts(text: str) -> list[tuple[str, str, str]]:
             raise Wrong("write 06:00-14:00, 14:00-22:00, 22:00-06:00, or nothing for no shifts")
         start, end = (f"{int(each[1]):02}:{each[2]}" for each in found if each is not None)
         out.append((chr(65 + number), start, end))
+        first, last = (int(each[:2]) * 60 + int(each[3:]) for each in (start, end))
+        spans.append((first, last if last > first else last + _DAY_MINUTES))
     if len(out) > 26:
         raise Wrong("at most 26 shifts")
+    spans.sort()
+    for (_, end_minute), (begin_minute, _) in pairwise([*spans, (spans[0][0] + _DAY_MINUTES, 0)]):
+        if begin_minute < end_minute:
+            raise Wrong("two of these shifts overlap; let one end where the other starts")
     return out
 
 
 def states(text: str) -> dict[int, str]:
     """`2=EXECUTE, 1=STOPPED`: the tag's values and the PackML states that they mean."""
+    found = _meanings(re.split(r"[,;\s]+", text.strip()), r"-?\d{1,9}", "2=EXECUTE, 1=STOPPED")
+    return {int(value): state for value, state in found.items()}
+
+
+def state_texts(text: str) -> dict[str, str]:
+    """`Executing=EXECUTE, Not ready=STOPPED`: the same of a tag that speaks texts."""
+    return _meanings(re.split(r"[,;]", text), r".+", "Executing=EXECUTE, Not ready=STOPPED")
+
+
+def _meanings(parts: list[str], value: str, example: str) -> dict[str, str]:
     out = {}
-    for part in filter(None, re.split(r"[,;\s]+", text.strip())):
-        value, sign, state = part.partition("=")
-        if not sign or not re.fullmatch(r"-?\d{1,9}", value) or state.upper() not in State.__members__:
+    for part in filter(None, map(str.strip, parts)):
+        said, _, state = (each.strip() for each in part.rpartition("="))
+        if not re.fullmatch(value, said) or state.upper() not in State.__members__:
             mend = ", ".join(each.name for each in State if each.name[-3:] != "ING")
-            raise Wrong(f'"{part}": write 2=EXECUTE, 1=STOPPED; the usual states: {mend}')
-        out[int(value)] = state.upper()
+            raise Wrong(f'"{part}": write {example}; the usual states: {mend}')
+        out[said] = state.upper()
     if "EXECUTE" not in out.values():
-        raise Wrong("one value must mean EXECUTE, that the machine runs: 2=EXECUTE")
+        raise Wrong(f"one value must mean EXECUTE, that the machine runs: {example}")
     return out
 
 

@@ -30,13 +30,18 @@ class Asker:
         self.console = console or Console(highlight=False)
         self._given = dict(given)
 
+    @property
+    def left(self) -> list[str]:
+        """What was given on the command line and not asked for."""
+        return list(self._given)
+
     def heading(self, words: str) -> None:
         if self.interactive:
             self.console.print()
             self.console.rule(Text(words, "bold"), align="left", style="dim")
 
     def say(self, words: str, style: str = "") -> None:
-        self.console.print(Text(words, style))
+        self.console.print(Text(words, style), soft_wrap=True)  # commands are to be copied whole
 
     def ask(self, option: str, question: str, why: str, default: str | None, read: Callable[[str], T]) -> T:
         """The answer, through `read`, which raises Wrong. Raises ConfigurationError when nobody can be asked."""

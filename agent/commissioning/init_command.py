@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,14 +35,6 @@ examples:
   linetally-agent init --no-input --protocol modbus --host 192.168.0.11 --machine values --tag state=0 \\
       --tag total=1:uint32:CDAB --states "2=EXECUTE,1=STOPPED" --product "Carton=0.68"
 """
-_MACHINES: Final = (
-    ("packml", "it says PackML states (StateCurrent): most packaging machines of late"),
-    ("values", "it has a status word of its own, such as 0 off, 1 stopped, 2 running"),
-    ("running", "it has a bit “running”, and maybe a fault word"),
-    ("pieces", "it has nothing but a counter of pieces"),
-)
-_TAGS: Final = {"packml": ["state", "total"], "values": ["state", "total"], "running": ["running", "total"],
-                "pieces": ["total"]}  # fmt: skip
 _OPTIONS: Final = {
     "gateway-id": "the gateway's name at the hub", "site": "enterprise and site", "hub": "the hub's address, or none",
     "broker": "HOST[:PORT] of the MQTT broker", "line": "the line's id", "name": "the line's name",
@@ -73,6 +66,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _run(options: argparse.Namespace) -> int:
     from agent.commissioning.ask import Asker, somebody_is_there
+    from agent.commissioning.plan import roles
     from agent.commissioning.toml_edit import write_checked
 
     given = {name: getattr(options, name.replace("-", "_")) for name in _OPTIONS}
@@ -86,21 +80,38 @@ def _run(options: argparse.Namespace) -> int:
     if not _may_write(asker, options.file, force=options.force):
         return 1
     plan = _ask(asker, options)
-    if (left := [key for key in told if key.startswith("tag ") and key[4:] not in plan.tags]) and told:
-        roles = ", ".join(key[4:] for key in left)
-        raise ConfigurationError(f"--tag {roles}: not asked for here", mend="the roles: " + ", ".join(_roles(plan)))
+    if asker.left:
+        words = ", ".join(f"--{option}" for option in asker.left)
+        mend = f"leave it out; the roles of tags here: {', '.join(roles(plan.machine))}"
+        if not asker.interactive:
+            raise ConfigurationError(f"{words}: not asked for here", mend=mend)
+        asker.say(f"  {words}: not asked for here, and not used", "yellow")
     text = plan.text(str(options.file))
-    before = options.file.read_text("utf-8") if options.file.exists() else None
-    write_checked(options.file, text)
-    if before is not None:
-        options.file.with_name(f"{options.file.name}.bak").write_text(before, "utf-8")
+    try:
+        write_checked(options.file, text)
+    except ConfigurationError as error:
+        raise _kept(options.file, text, error) from error
     _finish(asker, options.file)
     return 0
+
+
+def _kept(file: Path, text: str, error: ConfigurationError) -> ConfigurationError:
+    """The error with what was answered kept in a file, so that nobody has to answer it all again."""
+    draft = file.with_name(f"{file.name}.draft")
+    try:
+        draft.write_text(text, "utf-8")
+    except OSError:
+        return error
+    mend = f"{error.mend}. What was answered is kept there: mend it, then: mv {draft} {file}"
+    return ConfigurationError(error.what, file=str(draft), line=error.line, mend=mend)
 
 
 def _may_write(asker: Asker, file: Path, *, force: bool) -> bool:
     if not file.parent.is_dir():
         raise ConfigurationError("there is no such folder", file=str(file.parent), mend="make it, or choose another")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        mend = "begin with sudo, or choose another --file"
+        raise ConfigurationError("this user may not write here", file=str(file.parent), mend=mend)
     if not file.exists() or force:
         return True
     if not asker.interactive:
@@ -111,7 +122,8 @@ def _may_write(asker: Asker, file: Path, *, force: bool) -> bool:
 
 def _ask(asker: Asker, options: argparse.Namespace) -> Plan:
     from agent.commissioning import answers
-    from agent.commissioning.plan import Plan
+    from agent.commissioning.init_machine import ask_products, ask_states
+    from agent.commissioning.plan import SERVICE_FOLDER, Plan, is_of_service
 
     if asker.interactive:
         asker.say("Set up this gateway. Enter takes what stands in [brackets]; Ctrl-C ends it, nothing is written.")
@@ -129,17 +141,15 @@ def _ask(asker: Asker, options: argparse.Namespace) -> Plan:
     name = asker.ask("name", "Line's name", "As people call it, on pages and reports.", line, answers.words)
     zone = asker.ask("timezone", "Time zone", "Shifts and days are counted in it.", answers.this_zone(), answers.zone)
     plan = Plan(gateway, site, hub, host, port, tls, line, name, zone)
+    if is_of_service(options.file):
+        plan.state_folder = SERVICE_FOLDER
     default = "modbus" if options.host else "opcua"
     choices = [("opcua", "OPC UA, opc.tcp://…"), ("modbus", "Modbus TCP or RTU")]
     protocol = asker.choose("protocol", "The PLC speaks", "Both are only ever read.", choices, default)
     values = _opcua(asker, plan, options) if protocol == "opcua" else _modbus(asker, plan)
-    seen = values.get("state")
     if plan.machine == "values":
-        now = f"{seen}=EXECUTE" if seen is not None else "2=EXECUTE,1=STOPPED"
-        why = "What each value of the status word means, as the machine's maker says; others are unknown time."
-        plan.states = asker.ask("states", f"Values{'' if seen is None else f' (now: {seen})'}", why, now,
-                                answers.states)  # fmt: skip
-    _products(asker, plan, options, values.get("product"))
+        ask_states(asker, plan, values.get("state"))
+    ask_products(asker, plan, options.product, values.get("product"))
     fastest = min((Decimal(cycle) for _, _, cycle in plan.products if cycle), default=None)
     limit = math.ceil(3600 / fastest * Decimal("1.25") / 100) * 100 if fastest else 10_000
     why = "More than the line can ever make. It tells a counter's roll-over from a reset."
@@ -150,91 +160,55 @@ def _ask(asker: Asker, options: argparse.Namespace) -> Plan:
     return plan
 
 
-def _roles(plan: Plan) -> list[str]:
-    optional = ["reject", "product", "reason", "order"]
-    return [*_TAGS[plan.machine], *(["fault"] if plan.machine in ("running", "pieces") else []), *optional]
-
-
-def _opcua(asker: Asker, plan: Plan, options: argparse.Namespace) -> dict[str, int]:
-    """The whole numbers that the picked nodes say now, by role."""
+def _opcua(asker: Asker, plan: Plan, options: argparse.Namespace) -> dict[str, int | str]:
+    """What the picked nodes say now, by role: whole numbers and texts."""
     from agent.commissioning.guess import guesses
+    from agent.commissioning.init_machine import ask_machine
     from agent.commissioning.init_opcua import ask_nodes, ask_opcua
+    from agent.commissioning.plan import needed, roles
+    from agent.commissioning.tree import plain
 
     space = ask_opcua(asker, plan, options.file.resolve().parent)
-    if space is None:
-        mend = "begin again when the server can be reached, or write the tags by hand from a template (linetally-agent "
-        raise ConfigurationError("without the server its nodes cannot be named", mend=f"{mend}templates)")
     likely = guesses(space.all())
     default = "pieces"
     if likely.get("state"):
         default = "packml" if likely["state"][0].name == "StateCurrent" else "values"
     elif likely.get("running"):
         default = "running"
-    _machine(asker, plan, default)
-    roles = _roles(plan)
-    needed = _TAGS[plan.machine]
-    picked = ask_nodes(asker, plan, space, needed, [role for role in roles if role not in needed])
-    return {role: node.raw for role, node in picked.items() if isinstance(node.raw, int)}
+    ask_machine(asker, plan, default)
+    first = needed(plan.machine)
+    picked = ask_nodes(asker, plan, space, first, [role for role in roles(plan.machine) if role not in first])
+    said = {role: plain(node.raw) for role, node in picked.items()}
+    return {role: value for role, value in said.items() if isinstance(value, int | str)}
 
 
-def _modbus(asker: Asker, plan: Plan) -> dict[str, int]:
+def _modbus(asker: Asker, plan: Plan) -> dict[str, int | str]:
+    from agent.commissioning.init_machine import ask_machine
     from agent.commissioning.init_modbus import ask_modbus, ask_registers
+    from agent.commissioning.plan import needed, roles
 
     peer = ask_modbus(asker, plan)
-    _machine(asker, plan, "values")
-    needed = _TAGS[plan.machine]
-    return ask_registers(asker, plan, peer, needed, [role for role in _roles(plan) if role not in needed])
-
-
-def _machine(asker: Asker, plan: Plan, default: str) -> None:
-    asker.heading("The machine")
-    why = "It decides what counts as running, standing and failed."
-    plan.machine = asker.choose("machine", "How does it say what it does", why, _MACHINES, default)
-
-
-def _products(asker: Asker, plan: Plan, options: argparse.Namespace, now: int | None) -> None:
-    """`now`: what the product tag says; the first product is taken for that one."""
-    from agent.commissioning import answers
-    from agent.commissioning.ask import Wrong
-
-    asker.heading("What it makes")
-    for number, text in enumerate(options.product):
-        code = number + (1 if now is None or number else now)
-        while code in {used for used, _, _ in plan.products}:
-            code += 1
-        name, _, cycle = text.rpartition("=") if "=" in text else (text, "", "")
-        try:
-            plan.products.append((code, answers.words(name), answers.cycle(cycle)))
-        except Wrong as wrong:
-            raise ConfigurationError(f"--product {text}: {wrong}") from None
-    why_cycle = "Seconds for one piece at the best speed. Without it OEE stays undefined; nothing if not known."
-    while not plan.products or (
-        asker.interactive and not options.product and "product" in plan.tags and len(plan.products) < 50
-        and asker.yes("another", "Another product", "The line has a product tag, so it may make several.", False)
-    ):  # fmt: skip
-        code = len(plan.products) + 1 if now is None or plan.products else now
-        if "product" in plan.tags and asker.interactive:
-            code = asker.ask("code", "Its number in the product tag", "So the line knows what it makes.", str(code),
-                             answers.number(0, 2**31 - 1))  # fmt: skip
-        name = asker.ask("product name", "Product", "Its name, on pages and reports.", f"product {code}",
-                         answers.words)  # fmt: skip
-        needs = plan.machine == "pieces"
-        cycle = asker.ask("ideal cycle", "Ideal cycle in seconds", why_cycle, "1" if needs else "", answers.cycle)
-        plan.products.append((code, name, cycle))
+    ask_machine(asker, plan, "values")
+    first = needed(plan.machine)
+    return {**ask_registers(asker, plan, peer, first, [role for role in roles(plan.machine) if role not in first])}
 
 
 def _finish(asker: Asker, file: Path) -> None:
     from agent.commissioning.look import look
+    from agent.commissioning.plan import is_of_service
     from agent.config import load
 
     asker.heading("What it sees now")
     configuration = load(file)
     show_seen(asker, configuration, asyncio.run(look(configuration)))
     asker.say(f"\nwrote {file}", "bold green")
-    asker.say("next:")
-    asker.say(f"  linetally-agent doctor --config {file}")
-    asker.say(f"  linetally-agent enrol --token TOKEN --config {file}       (the scheme gives the token)")
-    asker.say(f"  linetally-agent run --config {file}")
+    asker.say("next (the scheme gives the token):")
+    # The service's files must belong to its user: what root makes it cannot read.
+    service = is_of_service(file)
+    user = "sudo -u linetally-agent " if service else ""
+    asker.say(f"  {user}linetally-agent enrol --token TOKEN --config {file}")
+    asker.say(f"  {user}linetally-agent doctor --config {file}")
+    asker.say("  sudo systemctl enable --now linetally-agent" if service else f"  linetally-agent run --config {file}")
 
 
 def show_seen(asker: Asker, configuration: AgentConfiguration, seen: object) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.certificates import fingerprint
+from agent.commissioning.answers import none_for_nothing
 from agent.commissioning.ask import Asker, Wrong
 from agent.commissioning.guess import guesses
 from agent.commissioning.peers import CONNECT_S, Unreachable, opcua_peer, opcua_source, quiet
@@ -38,14 +39,16 @@ ROLES: Final = {
 _WHY_ENDPOINT: Final = "The address of the PLC's OPC UA server, as its maker or its settings name it."
 _WHY_USER: Final = "Of the OPC UA server, where it wants one; a user that may only read is best. None for none."
 _WHY_FILE: Final = "Its first line is the password. Make it first: (umask 077; cat > plc.password)"
+_WHY_AGAIN: Final = "Mend what it says, here or at the server. Without it no node can be named: n ends it here."
 _WHY_SECURITY: Final = "How the connection is protected. The strongest that the server offers is proposed."
 
 
-def ask_opcua(asker: Asker, plan: Plan, folder: Path) -> Space | None:
-    """Asks and tries until the server answers, or somebody says to go on without; its nodes, if it did."""
-    state_folder = folder / "state"
+def ask_opcua(asker: Asker, plan: Plan, folder: Path) -> Space:
+    """Asks and tries until the server answers; its nodes. Raises ConfigurationError when it is given up."""
+    state_folder = folder / plan.state_folder
     asker.heading("The PLC's OPC UA server")
     default: str | None = "opc.tcp://192.168.0.10:4840"
+    user, secret = "", "plc.password"
     while True:
         source = asker.ask("endpoint", "Endpoint", _WHY_ENDPOINT, default, _endpoint)
         default = source.endpoint
@@ -56,27 +59,23 @@ def ask_opcua(asker: Asker, plan: Plan, folder: Path) -> Space | None:
                 "security", "Security", _WHY_SECURITY,
                 [(name, _security_words(name)) for name in offers], offers[0],
             )  # fmt: skip
-            user = asker.ask("username", "User name", _WHY_USER, "", str)
-            secret = None
+            user = asker.ask("username", "User name", _WHY_USER, user, none_for_nothing)
             if user:
-                secret = asker.ask(
-                    "password-file", "File with the password", _WHY_FILE, "plc.password", _secret(folder)
-                )
+                secret = asker.ask("password-file", "File with the password", _WHY_FILE, secret, _secret(folder))
             source = opcua_source(source.endpoint, policy, username=user or None,
-                                  password_file=folder / secret if secret else None)  # fmt: skip
+                                  password_file=folder / secret if user else None)  # fmt: skip
             plan.source = {"protocol": '"opcua"', "endpoint": quoted(source.endpoint)}
             if policy != "None":
                 plan.source |= {"security_policy": quoted(policy), "security_mode": '"SignAndEncrypt"'}
-            if user and secret:
+            if user:
                 plan.source |= {"username": quoted(user), "password_file": quoted(secret)}
             return _walk(asker, source, state_folder, plan.gateway_id)
         except Unreachable as error:
             asker.say(f"  {error}", "yellow")
-        if not asker.interactive or asker.yes(
-            "go-on", "Go on without it", "The file can be written now, and the address put right later.", False
-        ):
-            plan.source = {"protocol": '"opcua"', "endpoint": quoted(source.endpoint)}
-            return None
+        if not asker.interactive or not asker.yes("again", "Try again", _WHY_AGAIN, True):
+            mend = "begin again when the server can be reached, or write the tags by hand from a template (linetally-"
+            mend += "agent templates)"
+            raise ConfigurationError("without the server its nodes cannot be named; nothing was written", mend=mend)
 
 
 def _endpoint(text: str) -> OpcuaSource:
@@ -140,6 +139,8 @@ def _walk(asker: Asker, source: OpcuaSource, state_folder: Path, gateway_id: str
             continue
         variables = [node for node in space.all() if node.is_variable]
         asker.say(f"  connected: {len(variables):,} variables, each read once", "green")
+        if space.is_cut:
+            asker.say("  it has more; those that lie deeper: linetally-agent browse, when the file is there", "yellow")
         return space
 
 

@@ -7,8 +7,31 @@ may be is decided in `answers`, and whether the file is right by reading it as t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
 from agent.commissioning.tree import quoted
+
+SERVICE_FOLDER: Final = "/var/lib/linetally-agent"
+"""The only folder that the service may write to (deploy/systemd/linetally-agent.service)."""
+_OPTIONAL: Final = ("reject", "product", "reason", "order")
+_NEEDED: Final = {"packml": ["state", "total"], "values": ["state", "total"], "running": ["running", "total"],
+                  "pieces": ["total"]}  # fmt: skip
+
+
+def needed(machine: str) -> list[str]:
+    """The roles that a machine of this kind must have tags for."""
+    return _NEEDED[machine]
+
+
+def roles(machine: str) -> list[str]:
+    """All roles that are asked for."""
+    return [*needed(machine), *(["fault"] if machine in ("running", "pieces") else []), *_OPTIONAL]
+
+
+def is_of_service(file: Path) -> bool:
+    """Whether a configuration is the installed service's, as deploy/install-agent sets it up."""
+    return file.resolve().is_relative_to("/etc")
 
 
 @dataclass(slots=True)
@@ -25,6 +48,7 @@ class Plan:
     line_id: str
     line_name: str
     timezone: str
+    state_folder: str = "state"
     source: dict[str, str] = field(default_factory=dict)
     machine: str = "packml"
     tags: dict[str, str] = field(default_factory=dict)
@@ -42,7 +66,7 @@ class Plan:
             "", "[gateway]",
             _key("id", quoted(self.gateway_id), "the name that the hub knows this gateway by"),
             _key("site", quoted(self.site), "stands in every record"),
-            _key("state_folder", '"state"', "keys and spool; beside this file unless it begins with /"),
+            _key("state_folder", quoted(self.state_folder), "keys and spool; beside this file unless it begins with /"),
             "",
         ]  # fmt: skip
         if self.hub_url:
@@ -53,11 +77,12 @@ class Plan:
             _key("port", str(self.broker_port), "8883 with TLS, 1883 without"),
         ]
         if self.broker_tls:
+            keys = f"{self.state_folder}/" if self.state_folder == SERVICE_FOLDER else ""
             out += [
                 "", "[broker.tls]                    # the three files come from whoever runs the broker",
-                _key("ca_file", '"ca.crt"', ""),
-                _key("certificate_file", quoted(f"gateway-{self.gateway_id}.crt"), ""),
-                _key("key_file", quoted(f"gateway-{self.gateway_id}.key"), "chmod 600"),
+                _key("ca_file", quoted(f"{keys}ca.crt"), ""),
+                _key("certificate_file", quoted(f"{keys}gateway-{self.gateway_id}.crt"), ""),
+                _key("key_file", quoted(f"{keys}gateway-{self.gateway_id}.key"), "chmod 600"),
             ]  # fmt: skip
         out += ["", "[statement]", _key("window_s", "60", "a row each minute"),
                 _key("interval_s", "900", "a signed statement each quarter of an hour"), ""]  # fmt: skip

@@ -188,10 +188,14 @@ class Space:
         return out
 
 
+def plain(value: Any) -> Any:
+    """A text in some language as the text alone."""
+    return value.Text or "" if isinstance(value, ua.LocalizedText) else value
+
+
 def shown(value: Any) -> str:
     """A value for a person, in one short line."""
-    if isinstance(value, ua.LocalizedText):
-        value = value.Text or ""
+    value = plain(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

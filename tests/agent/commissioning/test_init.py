@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from asyncua import ua
 
 from agent.__main__ import main
+from agent.commissioning.look import look
+from agent.commissioning.plan import SERVICE_FOLDER, Plan, is_of_service
 from agent.config import load
 from agent.config_modbus import ModbusTag
+from agent.config_opcua import OpcuaTag
 from protocols.measurement.machine import PackML, StateValues
 from protocols.plc.packml import State
 from protocols.plc.roles import SignalRole
-from tests.agent.commissioning.support import Served, Terminal
+from tests.agent.commissioning.support import ROOT, Served, Terminal
+from tests.agent.opcua.support import Plc
 from tests.support.opcua import node_server
 
 
@@ -80,6 +86,9 @@ def test_a_type_and_an_order_that_were_named_are_kept(is_there: bool, plant: Ser
         (["--endpoint", "http://x"], "opc.tcp://192.168.0.10:4840"),
         (["--gateway-id", "two words"], "no spaces"),
         (["--shifts", "6-14"], "06:00-14:00"),
+        (["--shifts", "22:00-06:00,05:00-07:00"], "two of these shifts overlap"),
+        (["--device-id", "3"], "--device-id: not asked for here"),
+        (["--tag", "fault=filling/Status/StateCurrent"], "--tag fault: not asked for here"),
     ],
 )
 def test_what_cannot_be_is_said_and_nothing_written(
@@ -108,10 +117,10 @@ def test_a_person_at_a_terminal(plant: Served, tmp_path: Path) -> None:
         person.answer("IANA name", "Asia/Hong_Kong")
         person.answer("The PLC speaks", "1")
         person.answer("Endpoint", "opc.tcp://127.0.0.1:1")
-        person.answer("is the PLC on?")  # go on without it? no
+        person.answer("Try again")
         person.answer("Endpoint", plant.endpoint)
         person.answer("Security")
-        person.answer("User name")
+        person.answer("User name", "none")
         person.answer("connected: 8 variables", "")
         person.answer("StateCurrent = ", "find count")
         person.answer("filling/Admin/ProdProcessedCount/AccCount = ", "1")
@@ -126,7 +135,8 @@ def test_a_person_at_a_terminal(plant: Served, tmp_path: Path) -> None:
         person.answer("seconds for one piece", "1.2")
         person.answer("Another product", "n")
         person.answer("Most pieces an hour", "")
-        person.answer("Shifts", "06:00-14:00")
+        person.answer("Shifts", "06:00-14:00,13:00-22:00")
+        person.answer("two of these shifts overlap", "06:00-14:00")
         person.see("What it sees now")
         person.see("wrote agent.toml")
         assert person.end() == 0
@@ -152,14 +162,96 @@ def test_a_secured_server(tmp_path: Path, free_port: Callable[[], int]) -> None:
         person.answer("cannot be read", "plc.password")
         person.see("The server shows a certificate with the fingerprint")
         person.answer("Is it the same", "n")
-        person.answer("Go on without it", "n")
+        person.answer("Try again")
         person.answer("Endpoint", server.endpoint)
         person.answer("Security")
-        person.answer("User name", "agent")
+        person.answer("User name [agent]")
         person.answer("File with the password")
         person.answer("Is it the same", "y")
         person.see("connected: ")
     assert not (tmp_path / "agent.toml").exists()
+
+
+def test_what_was_answered_is_not_lost(plant: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What only the whole shows to be wrong: the file is kept as a draft, and the error names its line."""
+    file = tmp_path / "agent.toml"
+    assert main(["init", "--no-input", "--file", str(file), "--endpoint", plant.endpoint, "--machine", "pieces",
+                 "--product", "Soy milk"]) == 2  # fmt: skip
+    draft = tmp_path / "agent.toml.draft"
+    said = capsys.readouterr().err
+    assert f"{draft}, line " in said
+    assert f"mv {draft} {file}" in said
+    assert 'name = "Soy milk"' in draft.read_text()
+    assert not file.exists()
+
+
+def test_without_the_server_it_ends_before_more_is_asked(tmp_path: Path) -> None:
+    words = ["--gateway-id", "GW-09", "--site", "x", "--hub", "none", "--broker", "127.0.0.1", "--line", "l1",
+             "--name", "L1", "--timezone", "UTC", "--protocol", "opcua",
+             "--endpoint", "opc.tcp://127.0.0.1:1"]  # fmt: skip
+    with Terminal("init", *words, folder=tmp_path) as person:
+        person.answer("Try again", "n")
+        person.see("without the server its nodes cannot be named; nothing was written")
+        person.see("linetally-agent templates")
+        assert person.end() == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_that_speaks_texts(
+    tmp_path: Path, free_port: Callable[[], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The words of a companion specification are known; the product is what its tag says."""
+    plc = Plc(free_port())
+    file = tmp_path / "agent.toml"
+    words = ["--gateway-id", "GW-09", "--site", "x", "--hub", "none", "--broker", "127.0.0.1", "--line", "l1",
+             "--name", "L1", "--timezone", "UTC", "--protocol", "opcua", "--endpoint", plc.endpoint, "--security",
+             "None", "--username", "none", "--machine", "values", "--tag", "state=line/Machine", "--tag",
+             "total=line/Total", "--tag", "reject=none", "--tag", "product=line/Product", "--tag", "reason=none",
+             "--tag", "order=none", "--max-pieces-per-hour", "6000", "--shifts", "none"]  # fmt: skip
+
+    def ask() -> None:
+        with Terminal("init", *words, folder=tmp_path) as person:
+            person.answer("Texts (now: NotExecuting) [NotAvailable=UNDEFINED")
+            person.answer("Product [Cola]")
+            person.answer("Ideal cycle", "1.2")
+            person.answer("Another product", "y")
+            person.answer("Product [product 2]", "Cola")
+            person.answer("Cola is given already", "Fanta")
+            person.answer("Ideal cycle")
+            person.answer("Another product")
+            person.see("wrote agent.toml")
+            assert person.end() == 0
+
+    async def scenario() -> dict[str, str]:
+        await plc.start()
+        try:
+            await plc.add("Machine", ua.LocalizedText("NotExecuting", "en"))
+            await plc.write("Product", "Cola")
+            await asyncio.to_thread(ask)
+            return {each.role: f"{each.value}: {each.trouble}" for each in await look(load(file))}
+        finally:
+            await plc.stop()
+
+    assert asyncio.run(scenario()) == {"state": '"NotExecuting": ', "total": "0: ", "product": '"Cola": '}
+    line = load(file).lines[0]
+    tag = next(tag for tag in line.tags if isinstance(tag, OpcuaTag) and tag.texts)
+    assert isinstance(line.configuration.mapping, StateValues)
+    means = dict(line.configuration.mapping.values)
+    assert {text: means[number] for text, number in tag.texts} == {
+        "NotAvailable": State.UNDEFINED, "OutOfService": State.STOPPED, "NotExecuting": State.IDLE,
+        "Executing": State.EXECUTE,
+    }  # fmt: skip
+    assert line.product_codes == {"Cola": 1, "Fanta": 2}
+
+
+def test_the_services_file_names_the_folder_that_the_service_may_write_to() -> None:
+    unit = (ROOT / "deploy" / "systemd" / "linetally-agent.service").read_text()
+    assert is_of_service(Path("/etc/linetally/agent.toml"))
+    assert f"StateDirectory={Path(SERVICE_FOLDER).name}\n" in unit
+    plan = Plan("G", "x", "", "b", 8883, True, "l", "L", "UTC", state_folder=SERVICE_FOLDER)
+    assert f'state_folder = "{SERVICE_FOLDER}"' in plan.text("x")
+    assert f'key_file = "{SERVICE_FOLDER}/gateway-G.key"' in plan.text("x")
+    assert not is_of_service(Path("agent.toml"))
 
 
 def test_ctrl_c_writes_nothing(tmp_path: Path) -> None:
