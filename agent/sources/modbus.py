@@ -60,8 +60,8 @@ class ModbusReader:
     def leave(self, line: LineInput) -> None:
         """Polls it no more; the others go on."""
         for part in self._parts:
-            part.gone |= part.line is line
-        self._parts = [part for part in self._parts if not part.gone]
+            part.is_open &= part.line is not line  # the poll that is under way tells it nothing
+        self._parts = [part for part in self._parts if part.line is not line]
         self._is_planned = False
 
     async def run(self) -> None:

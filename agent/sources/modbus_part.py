@@ -34,7 +34,7 @@ class Share:
 @dataclass(slots=True, eq=False)
 class Part:
     """`lost`: why nothing is read; None while something is. `left`: requests of this poll that hold some of its tags
-    and are not over yet; `is_open`: it was not told yet. `gone`: the line is not read any more.
+    and are not over yet; `is_open`: it has yet to be told of it.
     """
 
     line: LineInput
@@ -42,7 +42,6 @@ class Part:
     time_tag: ModbusTag | None
     product_codes: Mapping[str, int]
     lost: str | None = ""
-    gone: bool = False
     left: int = 0
     is_open: bool = False
     asked_ms: int = 0
@@ -63,7 +62,7 @@ class Part:
     def begin(self, asked_ms: int) -> None:
         """A poll begins."""
         self.asked_ms = asked_ms
-        self.left, self.is_open = 0, not self.gone
+        self.left, self.is_open = 0, True
         self._fresh, self._failed, self._clock = {}, {}, None
 
     def share(self, read: Read) -> Share | None:
@@ -103,8 +102,6 @@ class Part:
     def end(self, link: str, reads: Callable[[], int]) -> None:
         """All that the poll had for it is there. `reads`: how many requests that takes; `link`: its words."""
         self.is_open = False
-        if self.gone:
-            return
         failed = self._failed
         if failed and len(failed) == len(self.devices):
             device, words = next(iter(failed.items()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ import pytest
 from agent.backoff import Backoff
 from agent.config_modbus import ModbusSource, ModbusTag
 from agent.sources.modbus_blocks import Blocks
+from agent.sources.modbus_link import Link, LinkFailed
 from agent.sources.modbus_plan import plan
 from agent.sources.modbus_shared import ModbusDevices
 from tests.agent.modbus.rig import tag, tcp
@@ -230,11 +231,6 @@ def test_a_lost_connection_is_told_to_each(free_port: Callable[[], int]) -> None
             for line in read:
                 await line.polls(1)
             with pytest.MonkeyPatch.context() as patch:
-                from agent.sources.modbus_link import Link, LinkFailed
-
-                async def fail(*_: object) -> list[int]:
-                    raise LinkFailed("the cable is out")
-
                 patch.setattr(Link, "read", fail)
                 for line in read:
                     await line.until(lambda line=line: len(line.events) == 2)  # type: ignore[misc]
@@ -282,7 +278,25 @@ def test_a_line_comes_and_goes_while_the_others_go_on(free_port: Callable[[], in
     asyncio.run(scenario())
 
 
-def test_a_line_that_leaves_in_the_midst_of_a_poll_is_told_nothing_more(free_port: Callable[[], int]) -> None:
+async def fail(*_: object) -> list[int]:
+    raise LinkFailed("the cable is out")
+
+
+async def answers_again(made: Plc, line: LineRecorder) -> None:
+    made.silent.clear()
+    await line.polls(3)
+
+
+async def loses_its_link(made: Plc, line: LineRecorder) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Link, "read", fail)
+        await line.until(lambda: line.events[-1].endswith("the cable is out"))
+
+
+@pytest.mark.parametrize("go_on", [answers_again, loses_its_link])
+def test_a_line_that_leaves_in_the_midst_of_a_poll_is_told_nothing_more(
+    free_port: Callable[[], int], go_on: Callable[[Plc, LineRecorder], Awaitable[None]]
+) -> None:
     async def scenario() -> None:
         async with plc(free_port()) as (made, lines):
             first, second = lines.begin(tags_of(0, 5)), lines.begin(tags_of(300, 5))
@@ -292,8 +306,7 @@ def test_a_line_that_leaves_in_the_midst_of_a_poll_is_told_nothing_more(free_por
             await until(lambda: len(made.asked) > asked)
             told = len(second.values), list(second.events)
             await lines.end(second)
-            made.silent.clear()
-            await first.polls(3)
+            await go_on(made, first)
             assert (len(second.values), second.events) == told
 
     asyncio.run(scenario())
