@@ -150,6 +150,7 @@ class BrokerLink:
 
     def _acknowledge(self, mid: int) -> None:
         self._client.ack(mid, 1)
+        self._client.loop_write()
 
     def _authenticate(self) -> None:
         settings = self._settings
