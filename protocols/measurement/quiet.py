@@ -97,9 +97,9 @@ class QuietRows:
         ]
 
     def take(self, time_ms: int, values: tuple[int, ...], valid: int) -> bool:
-        """Whether a row, which is not older than the one before, is quiet; then it is taken."""
+        """Whether a row is quiet; then it is taken. One that is older than the row before is not."""
         gap_ms = time_ms - self._last_ms
-        if valid != self._valid or gap_ms > self._staleness_ms or len(values) != self._width:
+        if valid != self._valid or not 0 <= gap_ms <= self._staleness_ms or len(values) != self._width:
             return False
         if self._watched(values) != self._others or (self._by_speed and (values[_SPEED] > self._above) != self._fast):
             return False

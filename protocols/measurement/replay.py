@@ -18,7 +18,8 @@ from protocols.errors import Malformed
 from protocols.measurement.account import ACCOUNT_FIELDS, CATEGORIES, Category, Window
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.kernels import scan as k
-from protocols.measurement.meter import LineMeter, lanes
+from protocols.measurement.meter import LineMeter
+from protocols.measurement.parameters import lanes
 from protocols.plc.packml import State
 from protocols.plc.roles import COUNTER_ROLES
 from protocols.plc.sample import SampleBlock, joined

@@ -118,6 +118,17 @@ def test_a_row_that_reaches_back_is_refused() -> None:
         meter.push_row(*row(8, total=7))
 
 
+def test_a_quiet_row_of_a_closed_window_is_refused() -> None:
+    """The window closes before the line's last state is stale: rows after it are still quiet."""
+    edge = (60_000 - START % 60_000) // TICK
+    meter = LineMeter(LINE, START)
+    push(meter, [row(tick, total=tick) for tick in range(1, edge - 2)])
+    assert meter.advance(START + (edge + 1) * TICK)
+    with pytest.raises(Malformed, match="reaches back"):
+        meter.push_row(*row(edge - 1, total=edge))
+    meter.push_row(*row(edge + 2, total=edge + 2))
+
+
 def test_a_carry_is_whole_in_the_midst_of_quiet_rows() -> None:
     meter = LineMeter(LINE, START)
     push(meter, [row(tick, total=3 * tick) for tick in range(1, 50)])
