@@ -67,18 +67,25 @@ class Notifier:
         ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.period_s = int(period) / 1e6 if period.isdigit() and int(period) and ours else None
         """Within how many seconds systemd wants to be fed; None: not at all."""
+        self._owes_ready = False
 
     def tell(self, *states: str) -> None:
-        """For example "READY=1". A message that cannot be sent is dropped: the next one says the same."""
+        """For example "READY=1". Never waits: a message that cannot be sent now is dropped, since the next one says the
+        same; that it is ready is said with the next."""
         if not self._address:
             return
+        if self._owes_ready and "RELOADING=1" not in states:
+            states = ("READY=1", *states)
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as peer:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as peer:
             try:
                 peer.connect(address)
                 peer.send("\n".join(states).encode())
             except OSError as error:
+                self._owes_ready = "READY=1" in states
                 _log.debug("systemd does not hear: %s", error)
+            else:
+                self._owes_ready = False
 
 
 async def watch(notifier: Notifier, parts: Callable[[], list[Part]], status: Callable[[], str]) -> None:

@@ -103,6 +103,8 @@ def test_over_http(free_port: Callable[[], int], caplog: pytest.LogCaptureFixtur
             status, kind, text = await asyncio.to_thread(get, "/healthz")
             assert (status, kind) == (503, "application/json") and not json.loads(text)["ok"]
             assert (await asyncio.to_thread(get, "/"))[0] == 404
+            with pytest.raises(ConnectionRefusedError):  # another address of this machine
+                await asyncio.open_connection("127.0.0.2", port)
             assert (await asyncio.to_thread(get, "/healthz", "POST"))[0] == 405
             await serve_health(port, lambda: WELL)  # a second agent on this machine goes on without
             # Peers that say nothing, or too much, do not keep others out.

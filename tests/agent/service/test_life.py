@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import threading
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,28 +17,42 @@ import pytest
 from agent.spool import Spool
 from protocols.evidence.bodies import Configurations, Gap
 from protocols.evidence.record import SignedRecord
+from tests.agent.service.test_health import samples
 from tests.agent.test_run import EXAMPLES, command, prepare, until
 from tests.simulators.receipt_hub import ReceiptHub
 
+PARTS = ("read filling", "read packing", "store", "sign")
+
 
 class Manager:
-    """systemd's end of the notification socket."""
+    """systemd's end of the notification socket: it always listens."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
-        self._socket.setblocking(False)
         self.said: list[str] = []
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while (message := self._socket.recv(4096)) != b"close":
+            self.said += message.decode().split("\n")
 
     def count(self, word: str) -> int:
-        while True:
-            try:
-                self.said += self._socket.recv(4096).decode().split("\n")
-            except BlockingIOError:
-                return self.said.count(word)
+        return self.said.count(word)
 
     def close(self) -> None:
+        """When this returns, all that was said before is counted."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+            peer.sendto(b"close", self._socket.getsockname())
+        self._thread.join()
         self._socket.close()
+
+
+def progress(metrics: str) -> dict[str, float]:
+    """Seconds since each part moved on."""
+    found = samples(metrics)
+    return {part: found[f'linetally_progress_age_seconds{{part="{part}"}}'] for part in PARTS}
 
 
 @pytest.mark.alone
@@ -53,7 +70,6 @@ def test_up_fed_reloaded_and_stopped(
         ("poll_interval_ms = 1000", "poll_interval_ms = 100"),
     )  # fmt: skip
     good = path.read_text("utf-8")
-    manager = Manager(tmp_path / "socket")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "socket"))
     monkeypatch.setenv("WATCHDOG_USEC", "600000")
     simulate = ("simulate", "--plant", str(EXAMPLES / "plant.toml"), "--clock-file", str(clock), "--speed", "1")
@@ -66,11 +82,22 @@ def test_up_fed_reloaded_and_stopped(
         with urllib.request.urlopen(f"http://127.0.0.1:{health_port}/{what}", timeout=5) as answer:
             return str(answer.read().decode())
 
-    with command(*simulate, *ports, log=plant_log), command("run", "--config", str(path), log=log) as agent:
+    with (
+        closing(Manager(tmp_path / "socket")) as manager,
+        command(*simulate, *ports, log=plant_log),
+        command("run", "--config", str(path), log=log) as agent,
+    ):
         until(lambda: manager.count("READY=1") == 1 and said("connected to") >= 2, 20, log)
         until(lambda: manager.count("WATCHDOG=1") >= 3, 10, log)
         assert json.loads(get("healthz"))["ok"]
         assert 'linetally_line_reading{line="packing"} 1' in get("metrics")
+        ages = [progress(get("metrics"))]
+
+        def all_moved_on() -> bool:
+            ages.append(progress(get("metrics")))
+            return all(any(later[part] < age[part] for age, later in pairwise(ages)) for part in PARTS)
+
+        until(all_moved_on, 10, log)
 
         path.write_text(good + "\nnonsense = 1\n", "utf-8")
         agent.send_signal(signal.SIGHUP)
@@ -95,7 +122,6 @@ def test_up_fed_reloaded_and_stopped(
         agent.send_signal(signal.SIGTERM)
         assert agent.wait(15) == 0, log.read_text("utf-8")
     assert manager.count("STOPPING=1") == 1 and manager.count("RELOADING=1") == 4
-    manager.close()
     with Spool.open(path.parent / "state") as spool:
         records = [SignedRecord(each.raw).record for each in spool.open_records(0, 100)]
     configured = [

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from agent import app
+from agent.clock import ManualClock
+from agent.line import Line
+from agent.raw_meter import RawMeter
+from agent.recorder import Recorder
 from agent.watchdog import READ_LIMIT_S, TICK_LIMIT_S, Notifier, Part, Progress, watch
+from tests.agent import factory
 
 
 def listening(path: Path) -> socket.socket:
@@ -68,6 +77,46 @@ def test_what_moved_on_when() -> None:
     assert all(part.stands for part in progress.parts({"filling": (900.0, READ_LIMIT_S)}))
 
 
+def test_what_counts_as_moving_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line's source, by what it says itself, and not that somebody measures; storing and signing, once done."""
+    now_s = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    clock = ManualClock(1_790_000_100_000, b"\1" * 16)
+    settings = factory.configuration(tmp_path, factory.modbus()).lines[0]
+    line = Line(settings, RawMeter(settings.configuration, clock.now_ms()), clock)
+    progress = Progress(lambda: now_s)
+
+    def ages() -> list[float]:
+        return [part.age_s for part in progress.parts({"packing": (line.tried_s, line.try_limit_s)})]
+
+    for say in (line.begin, line.tried, line.alive, lambda: line.connected("there"), lambda: line.lost("cut")):
+        now_s += 7
+        assert ages()[0] == 7
+        say()
+        assert ages()[0] == 0, say
+    progress.stored()
+    progress.signed()
+    done: list[str] = []
+
+    class Slow:
+        """A recorder that takes a second for each."""
+
+        def keep(self, closed: object) -> None:
+            nonlocal now_s
+            now_s += 1
+            done.append("kept")
+
+        def seal_due(self, until_ms: int) -> int:
+            nonlocal now_s
+            assert done == ["kept"] and ages()[1:] == [0, 8]
+            now_s += 1
+            return 0
+
+    now_s += 7
+    app.measure([line], cast(Recorder, Slow()), clock.now_ms() + 1000, progress)
+    assert ages() == [9, 1, 0]
+
+
 def test_systemd_is_only_spoken_to_where_it_listens(tmp_path: Path) -> None:
     Notifier({}).tell("READY=1")
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).tell("READY=1")
@@ -78,3 +127,23 @@ def test_systemd_is_only_spoken_to_where_it_listens(tmp_path: Path) -> None:
     assert Notifier({"WATCHDOG_USEC": "0"}).period_s is None
     assert Notifier({"WATCHDOG_USEC": "5000000", "WATCHDOG_PID": "1"}).period_s is None
     assert Notifier({"WATCHDOG_USEC": "5000000", "WATCHDOG_PID": str(os.getpid())}).period_s == 5.0
+
+
+def test_nothing_waits_for_a_manager_that_does_not_listen(tmp_path: Path) -> None:
+    """Its queue is short (net.unix.max_dgram_qlen). What was said to a full one comes later, if it must be known."""
+    path = tmp_path / "socket"
+    notifier = Notifier({"NOTIFY_SOCKET": str(path)})
+    with listening(path) as peer, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        other.connect(str(path))
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(100_000):
+                other.send(b"x")
+        teller = threading.Thread(target=notifier.tell, args=("READY=1",), daemon=True)
+        teller.start()
+        teller.join(10)
+        assert not teller.is_alive(), "measuring would stand still"
+        assert set(heard(peer)) == {"x"}
+        notifier.tell("WATCHDOG=1")
+        notifier.tell("WATCHDOG=1")
+        assert heard(peer) == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
