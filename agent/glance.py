@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from agent.line import Line
 
 FILE: Final = "now.json"
 EACH_S: Final = 10.0
+FRESH_S: Final = 45.0
+"""Older than this, the agent is taken not to run: a slow card may keep the file waiting for some seconds."""
 
 
 async def write_glances(folder: Path, lines: Sequence[Line]) -> None:
@@ -32,8 +35,24 @@ def glance(lines: Sequence[Line]) -> dict[str, Any]:
     return {"time_ms": lines[0].now_ms() if lines else 0, "lines": [_line(line) for line in lines]}
 
 
+def seen_ms(folder: Path) -> int | None:
+    """When a running agent wrote the file last, in Unix ms of this machine's clock; None when none ever did."""
+    try:
+        return (folder / FILE).stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return None
+
+
+def is_running(folder: Path) -> bool:
+    """Whether an agent has written the file just now. A file of the future is one: the clock was set back."""
+    seen = seen_ms(folder)
+    return seen is not None and time.time() - seen / 1000 < FRESH_S
+
+
 def read_glance(folder: Path) -> dict[str, Any] | None:
-    """What the file holds; None when there is none that can be read."""
+    """What the file holds; None when there is none that can be read, or no agent keeps it new."""
+    if not is_running(folder):
+        return None
     try:
         found = json.loads((folder / FILE).read_bytes())
     except (OSError, ValueError):

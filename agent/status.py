@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from agent.config import AgentConfiguration
-from agent.glance import glance_words, read_glance
+from agent.glance import glance_words, is_running, read_glance, seen_ms
 from agent.late import read_late
 from agent.log_watch import read_alarm, read_seen
 from agent.spool import Spool
@@ -82,6 +82,8 @@ def read_status(configuration: AgentConfiguration) -> dict[str, Any]:
                 for held in spool.shelf.held()
             ],
             "raw_full": (spool.meta("raw_full") or b"").decode() or None,
+            "running": None if configuration.is_replay else is_running(configuration.state_folder),
+            "seen_ms": seen_ms(configuration.state_folder),
             "now": read_glance(configuration.state_folder),
             "refused": (spool.meta("refused") or b"").decode() or None,
         }
@@ -129,6 +131,11 @@ def _shift_words(shift: dict[str, Any]) -> str:
 def status_words(status: dict[str, Any]) -> str:
     """The status for a person."""
     out = [f"gateway {status['gateway']}: {status['records']} records made, {status['spool_depth']} without a receipt"]
+    if status["running"] is False:
+        since = "" if status["seen_ms"] is None else f" since {_time(status['seen_ms'])}"
+        out.append(
+            f"NOT RUNNING: no agent has been seen{since}; what follows is of before. To mend: linetally-agent doctor"
+        )
     receipt = status["last_receipt"]
     out.append(
         "no receipt from the hub yet"

@@ -1,7 +1,7 @@
-"""What `linetally-agent doctor` found: one finding for each thing that was looked at.
+"""What `linetally-agent doctor` looks at on this machine: clock, folders, keys, disk, certificates.
 
-Decides what is looked at on this machine (clock, folders, keys, disk, certificates, receipts) and when it is a warning
-or a failure. What answers over the network is looked at in `doctor_peers`.
+Decides when each is a warning or a failure. What the agent has measured and sent is looked at in `doctor_spool`, what
+answers over the network in `doctor_peers`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,61 +24,20 @@ from agent.certificates import (
     uris,
 )
 from agent.clock import SystemClock
+from agent.commissioning.doctor_spool import spool_findings
+from agent.commissioning.finding import Finding, fail, failed, ok, warn
 from agent.config import AgentConfiguration
 from agent.config_opcua import OpcuaSource
 from agent.keys import KEY_FILE, load_key, load_log_key
-from agent.log_watch import read_alarm
-from agent.spool import Spool
 from agent.spool_file import SPOOL_FILE
-from protocols.errors import ConfigurationError, LinetallyError
+from protocols.errors import ConfigurationError, Malformed, Refused
+from protocols.evidence.note import VerifierKey
 from protocols.measurement.kernels import kept
 
 _LEAST_FREE: Final = 200_000_000
 _WARN_FREE: Final = 1_000_000_000
 _BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _CLOCK_ERROR_MS: Final = 2000
-_RECEIPT_LATE: Final = 3
-"""Statement intervals after which a record without a receipt is worth a word."""
-
-
-class Level(StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`about`: what was looked at; `mend`: what to do, "" where nothing is to be done."""
-
-    about: str
-    level: Level
-    words: str
-    mend: str = ""
-
-    def to_data(self) -> dict[str, Any]:
-        return {key: str(value) for key, value in asdict(self).items()}
-
-
-def ok(about: str, words: str) -> Finding:
-    return Finding(about, Level.OK, words)
-
-
-def warn(about: str, words: str, mend: str) -> Finding:
-    return Finding(about, Level.WARN, words, mend)
-
-
-def fail(about: str, words: str, mend: str = "") -> Finding:
-    return Finding(about, Level.FAIL, words, mend)
-
-
-def failed(about: str, error: LinetallyError) -> Finding:
-    """An error of ours: its mend is already in its words."""
-    if isinstance(error, ConfigurationError):
-        place = f"{error.file}: " if error.file else ""
-        return fail(about, place + error.what, error.mend)
-    words, _, mend = str(error).partition("\n")
-    return fail(about, words, mend.strip())
 
 
 def local_findings(configuration: AgentConfiguration) -> Iterator[Finding]:
@@ -94,7 +50,7 @@ def local_findings(configuration: AgentConfiguration) -> Iterator[Finding]:
     if any(isinstance(line.source, OpcuaSource) for line in configuration.lines):
         yield certificate_finding(configuration)
     yield from broker_file_findings(configuration)
-    yield from receipt_findings(configuration)
+    yield from spool_findings(configuration)
 
 
 def clock_finding(configuration: AgentConfiguration) -> Finding:
@@ -147,8 +103,17 @@ def key_findings(configuration: AgentConfiguration) -> Iterator[Finding]:
     try:
         load_key(folder)
         yield ok("signing key", "there, and for this user only")
-        if configuration.log_key is None and load_log_key(folder) is None:
-            yield fail("log's key", "not known: receipts cannot be checked", f"set hub.log_key, or run: {mend}")
+        log_key = configuration.log_key or load_log_key(folder)
+        if log_key is None:
+            yield fail("log's key", "not known: the agent does not start", f"set hub.log_key, or run: {mend}")
+        else:
+            VerifierKey.parse(log_key)
+    except (Malformed, Refused) as error:
+        yield fail(
+            "log's key",
+            f"is not one: {error}; the agent does not start",
+            f"take it from the hub's page, or run: {mend}",
+        )
     except ConfigurationError as error:
         yield failed("signing key", error)
 
@@ -250,37 +215,3 @@ def broker_file_findings(configuration: AgentConfiguration) -> Iterator[Finding]
 
 def _private(path: Path) -> bool:
     return path.exists() and os.access(path, os.R_OK) and not stat.S_IMODE(path.stat().st_mode) & 0o077
-
-
-def receipt_findings(configuration: AgentConfiguration) -> Iterator[Finding]:
-    """Does the hub confirm what is measured?"""
-    try:
-        with Spool.open_read_only(configuration.state_folder) as spool:
-            depth, alarm, refused = spool.depth(), read_alarm(spool), (spool.meta("refused") or b"").decode()
-            receipt = spool.meta("last_receipt")
-            raw_full = (spool.meta("raw_full") or b"").decode()
-    except LinetallyError as error:
-        if (configuration.state_folder / SPOOL_FILE).exists():
-            yield failed("spool", error)
-        else:
-            yield ok("spool", "there is none yet: the agent has not run")
-        return
-    if alarm is not None:
-        yield fail("hub's log", alarm["words"])
-    if refused:
-        yield fail("receipts", f"the hub refuses record {refused}", "tell the scheme; nothing is lost meanwhile")
-    if raw_full:
-        yield warn("raw samples", f"new ones are not kept: {raw_full}", "see receipts; or raise raw.max_megabytes")
-    age_s = time.time() - int(receipt.decode().split()[1]) / 1000 if receipt else None
-    last = "none came yet" if age_s is None else f"the last came {_ago(age_s)} ago"
-    mend = "see broker and hub, below; records wait here and are sent when both are there"
-    if depth and (age_s is None or age_s > _RECEIPT_LATE * configuration.interval_ms / 1000):
-        yield warn("receipts", f"{depth} records wait for a receipt; {last}", mend)
-    else:
-        yield ok("receipts", f"{depth} records wait for a receipt; {last}")
-
-
-def _ago(seconds: float) -> str:
-    if seconds < 120:
-        return f"{max(seconds, 0):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from agent.commissioning.doctor import Finding
+    from agent.commissioning.finding import Finding
 
 _DESCRIPTION = """\
 Look at everything that a gateway needs: clock, folders, keys, certificates, disk, broker, hub, receipts, and each PLC
@@ -42,7 +42,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(options: argparse.Namespace) -> int:
-    from agent.commissioning.doctor import Level, local_findings
+    from agent.commissioning.doctor import local_findings
+    from agent.commissioning.finding import Level
     from agent.config import load
 
     configuration = load(options.config)
@@ -51,6 +52,7 @@ def _run(options: argparse.Namespace) -> int:
         from agent.commissioning.doctor_peers import peer_findings
 
         findings += asyncio.run(peer_findings(configuration))
+    findings = [finding.for_file(options.config) for finding in findings]
     if options.json:
         data = {"gateway": configuration.gateway_id, "findings": [finding.to_data() for finding in findings]}
         print(json.dumps(data, indent=2, ensure_ascii=False))

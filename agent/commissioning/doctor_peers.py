@@ -15,7 +15,7 @@ from typing import Final
 
 from asyncua.ua.object_ids import ObjectIds
 
-from agent.commissioning.doctor import Finding, fail, failed, ok, warn
+from agent.commissioning.finding import Finding, fail, failed, ok, warn
 from agent.commissioning.look import told
 from agent.commissioning.peers import ModbusPeer, Unreachable, opcua_peer
 from agent.config import AgentConfiguration

@@ -22,7 +22,8 @@ from agent import recorder as recorder_module
 from agent.__main__ import main
 from agent.challenges import answer
 from agent.clock import ManualClock
-from agent.commissioning.doctor import Level, receipt_findings
+from agent.commissioning.doctor_spool import spool_findings
+from agent.commissioning.finding import Level
 from agent.config import AgentConfiguration
 from agent.line import Line
 from agent.raw_meter import ClosedChunk
@@ -35,8 +36,9 @@ from protocols.evidence.merkle import LeafHash, leaf_hash
 from protocols.evidence.raw import Chunk, decode_piece, decompress, read_pieces, verify_piece
 from protocols.evidence.record import SignedRecord, encode_record
 from protocols.evidence.statement import LineStatement
+from protocols.measurement.comparison import compare
 from protocols.measurement.configuration import LineConfiguration
-from protocols.measurement.replay import RawRows, compare, replay
+from protocols.measurement.replay import RawRows, replay
 from protocols.plc.roles import SignalRole
 from protocols.wire.challenge import Answer, Challenge, decode_answer
 from tests.agent import factory
@@ -452,5 +454,5 @@ def test_raw_samples_as_a_file_and_what_status_says_of_them(tmp_path: Path, caps
         spool.set_meta({"raw_full": raw_bounds.NO_ROOM.encode()})
     assert main(["status", "--config", str(tmp_path / "agent.toml")]) == 0
     assert "new raw samples are not kept: no room" in capsys.readouterr().out
-    (full,) = [each for each in receipt_findings(configuration(tmp_path)) if each.about == "raw samples"]
+    (full,) = [each for each in spool_findings(configuration(tmp_path)) if each.about == "raw samples"]
     assert full.level is Level.WARN and "raise raw.max_megabytes" in full.mend

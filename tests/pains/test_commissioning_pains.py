@@ -15,7 +15,8 @@ import pytest
 
 from agent.__main__ import main
 from agent.certificates import load_or_make_identity
-from agent.commissioning.doctor import Level, judge_certificate
+from agent.commissioning.doctor import judge_certificate
+from agent.commissioning.finding import Level
 from agent.config import load
 from agent.trust import TrustStore
 from tests.agent import factory

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
+from agent import glance
 from agent.__main__ import main
 from agent.certificates import CERTIFICATE_FILE, FOLDER, load_or_make_identity
 from agent.commissioning import doctor
-from agent.commissioning.doctor import Level
+from agent.commissioning.finding import Level
 from agent.commissioning.look import look
 from agent.config import load
-from agent.keys import KEY_FILE, load_or_make_key
+from agent.keys import KEY_FILE, load_or_make_key, make_state_folder
 from agent.spool import Spool
+from protocols.evidence.note import Algorithm, VerifierKey
 from tests.agent import factory
 from tests.agent.commissioning.support import Served
 from tests.agent.opcua.support import URI, Plc
@@ -51,9 +53,12 @@ def test_a_gateway_that_is_well(
 ) -> None:
     with running_broker(tmp_path, port := free_port()):
         config = factory.write(tmp_path, factory.modbus(plant.modbus_port), broker_port=port)
-        load_or_make_key(tmp_path / "state")
-        (tmp_path / "state" / "log.vkey").write_text("log+1+x\n")
+        public = load_or_make_key(tmp_path / "state").public_key().public_bytes_raw()
+        (tmp_path / "state" / "log.vkey").write_text(f"{VerifierKey('log', Algorithm.ED25519, public)}\n")
+        Spool.open(tmp_path / "state").close()
+        (tmp_path / "state" / glance.FILE).write_text("{}")
         code, found = findings(config, capsys)
+    assert found["agent"]["level"] == "ok"
     assert code == 0, [each for each in found.values() if each["level"] == "fail"]
     assert found["broker"]["level"] == "ok"
     assert found["state folder"]["level"] == "ok"
@@ -179,6 +184,47 @@ def test_receipts_that_do_not_come(tmp_path: Path, capsys: pytest.CaptureFixture
     assert found["receipts"]["level"] == "ok"
     assert main(["doctor", "--config", str(config), "--offline"]) == 1
     assert "the hub refuses record 4" in capsys.readouterr().out
+
+
+def test_an_agent_that_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has measured once; its last look at the PLC is not told for what is now."""
+    config = factory.write(tmp_path, factory.modbus(1))
+    make_state_folder(tmp_path / "state")
+    Spool.open(tmp_path / "state").close()
+    now = tmp_path / "state" / glance.FILE
+    now.write_text(json.dumps({"time_ms": 1, "lines": [{"line": "packing", "link": "connected to it", "tags": []}]}))
+    assert main(["status", "--config", str(config)]) == 0
+    assert "connected to it" in (said := capsys.readouterr().out)
+    assert "NOT RUNNING" not in said
+    os.utime(now, (then := time.time() - 3 * 86_400, then))
+    _, found = findings(config, capsys, "--offline")
+    assert found["agent"]["level"] == "fail"
+    assert found["agent"]["words"].endswith("none has been seen for 72 h")
+    assert "systemctl start linetally-agent" in found["agent"]["mend"]
+    assert main(["status", "--config", str(config)]) == 0
+    assert "NOT RUNNING: no agent has been seen since 20" in (said := capsys.readouterr().out)
+    assert "connected to it" not in said
+    now.unlink()
+    assert findings(config, capsys, "--offline")[1]["agent"]["level"] == "fail"
+
+
+def test_a_log_key_that_is_none_is_said_before_the_agent_refuses_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = factory.write(tmp_path, factory.modbus(1))
+    load_or_make_key(tmp_path / "state")
+    (tmp_path / "state" / "log.vkey").write_text("log+1+x\n")
+    _, found = findings(config, capsys, "--offline")
+    assert found["log's key"]["level"] == "fail"
+    assert str(config) in found["log's key"]["mend"]
+
+
+def test_commands_can_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = factory.write(tmp_path, factory.opcua("opc.tcp://127.0.0.1:1"))
+    load_or_make_identity(tmp_path / "state", "GW-02")
+    _, found = findings(config, capsys, "--offline")
+    assert found["OPC UA certificate"]["level"] == "fail"
+    assert f"certificates --config {config} --renew" in found["OPC UA certificate"]["mend"]
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
