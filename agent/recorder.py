@@ -324,7 +324,7 @@ class Recorder:
         if not self._full:
             self._full = True
             self.disk_full_since_ms = self._clock.now_ms()
-            words = "%s. Nothing is lost yet: %d windows are kept in memory. Free some space on this gateway"
+            words = "%s. Nothing is lost yet: %d windows are kept in memory"
             _log.error(words, error, sum(len(batch.windows) for batch in self._held))
         while sum(len(batch.windows) for batch in self._held) > HELD_WINDOWS and len(self._held) > 1:
             lost = self._held.pop(0)

@@ -19,7 +19,17 @@ import apsw
 
 from agent.chain_head import HEAD_FILE, ChainHead
 from agent.raw_meter import ClosedChunk
-from agent.spool_file import LOCK_FILE, SPOOL_FILE, SpoolDamaged, SpoolFull, doubt, prepare, said, take_lock
+from agent.spool_file import (
+    LOCK_FILE,
+    SPOOL_FILE,
+    SpoolDamaged,
+    SpoolFull,
+    doubt,
+    prepare,
+    said,
+    take_lock,
+    wait_for_others,
+)
 from agent.spool_raw import RawDrop, RawShelf, RawSpan
 from protocols.errors import LinetallyError
 from protocols.evidence import canonical, cose
@@ -142,7 +152,7 @@ class Spool:
         spool = cls.open_read_only(folder)
         spool._db.execute("PRAGMA query_only = 0")
         spool._db.execute("PRAGMA synchronous = FULL")
-        spool._db.setbusytimeout(5000)
+        wait_for_others(spool._db)
         return spool
 
     def close(self) -> None:

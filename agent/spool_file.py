@@ -53,7 +53,7 @@ CREATE TABLE raw_open (line TEXT PRIMARY KEY, configuration_hash BLOB NOT NULL, 
 
 
 class SpoolFull(LinetallyError):
-    """The disk has no room. Nothing that was durable is lost; try again later."""
+    """Nothing can be written now: mostly, the disk has no room. Nothing that was durable is lost; try again later."""
 
 
 class SpoolDamaged(LinetallyError):
@@ -73,7 +73,7 @@ def take_lock(path: Path) -> int:
 
 def prepare(connection: apsw.Connection, path: Path) -> None:
     # No mmap: an I/O error would be a signal instead of an error code.
-    connection.setbusytimeout(5000)
+    wait_for_others(connection)
     for pragma in ("mmap_size = 0", "journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 500"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     in_doubt = path.with_name(DOUBT_FILE)
@@ -107,6 +107,13 @@ def _check(connection: apsw.Connection, tables: Iterable[str]) -> None:
             raise apsw.CorruptError(str(verdict).replace("\n", "; "))
 
 
+def wait_for_others(connection: apsw.Connection) -> None:
+    """Agent and operators' input write beside each other: a transaction has the file from its beginning, for one that
+    had only read would be refused at once where another wrote meanwhile."""
+    connection.setbusytimeout(5000)
+    connection.transaction_mode = "IMMEDIATE"
+
+
 _DAMAGED_MEND: Final = "the agent salvages what it can when it starts: linetally-agent run"
 
 
@@ -122,7 +129,9 @@ def said(path: Path) -> Iterator[None]:
     try:
         yield
     except apsw.FullError as error:
-        raise SpoolFull(f"{path}: the disk is full") from error
+        raise SpoolFull(f"{path}: the disk is full; free some space") from error
+    except apsw.BusyError as error:
+        raise SpoolFull(f"{path}: another program has had it for long; end what has it open") from error
     except (apsw.NotADBError, apsw.CorruptError) as error:
         doubt(path.parent)
         raise SpoolDamaged(f"{path} is damaged ({error}); {_DAMAGED_MEND}") from error
