@@ -33,9 +33,10 @@ from protocols.evidence.record import NO_PREVIOUS, Clock, Record, SignedRecord, 
 from protocols.evidence.statement import LineStatement
 from protocols.measurement.account import Window
 from protocols.measurement.calendar import Calendar
+from protocols.measurement.comparison import compare
 from protocols.measurement.configuration import Counter, LineConfiguration, Product
 from protocols.measurement.meter import LineMeter
-from protocols.measurement.replay import RawRows, compare, replay
+from protocols.measurement.replay import RawRows, replay
 from protocols.plc.roles import SignalRole
 from protocols.plc.sample import SampleBlock
 

@@ -22,8 +22,9 @@ from protocols.evidence.raw import Chunk, Piece, decompress, verify_piece
 from protocols.evidence.record import SignedRecord
 from protocols.evidence.statement import LineStatement
 from protocols.measurement.account import Window
+from protocols.measurement.comparison import Difference, compare
 from protocols.measurement.configuration import LineConfiguration
-from protocols.measurement.replay import Difference, RawRows, compare, replay
+from protocols.measurement.replay import RawRows, replay
 
 Place = tuple[Kid, int]
 """A record: its key and sequence."""

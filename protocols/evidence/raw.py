@@ -1,7 +1,7 @@
 """Raw samples as evidence: chunks of a line's rows, and pieces that tie a chunk to the record that committed to it.
 
 Decides their bytes (docs/formats.md, "Raw samples"), their hashes and what a commitment covers. Does not decide what a
-meter's memory may hold (`protocols.measurement.replay`), nor where chunks are kept or who may ask for them.
+meter's memory may hold (`protocols.measurement.kept_memory`), nor where chunks are kept or who may ask for them.
 
 A chunk is deterministic CBOR; the hash is over its plain bytes, and zstd is only how it lies and travels:
 

@@ -1,40 +1,22 @@
-"""Replay: raw rows and a configuration back to windows, and the first integer that differs from what was signed.
+"""Replay: raw rows and a configuration back to windows.
 
-Decides which windows can be compared (those that begin and close within the rows given: what a memory says of the
-time before them is a claim, not a measurement), what of a meter's memory must be the same however its rows were split,
-and what a kept memory must look like before a kernel may work with it: it comes from outside, and the kernels check no
-bounds. Where rows come from, and who signed what, is decided by the caller.
+Decides which windows come out: those that begin and close within the rows given, since what a memory says of the time
+before them is a claim, not a measurement. What a kept memory must look like is decided in `kept_memory`, which windows
+are equal in `comparison`; where rows come from, and who signed what, by the caller.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 from protocols.errors import Malformed
-from protocols.measurement.account import ACCOUNT_FIELDS, CATEGORIES, Category, Window
+from protocols.measurement.account import Window
 from protocols.measurement.configuration import LineConfiguration
-from protocols.measurement.kernels import scan as k
+from protocols.measurement.kept_memory import checked_carry, normal_form
 from protocols.measurement.meter import LineMeter
-from protocols.measurement.parameters import lanes
-from protocols.plc.packml import State
-from protocols.plc.roles import COUNTER_ROLES
 from protocols.plc.sample import SampleBlock, joined
-
-WINDOW_FIELDS: Final = ("end_ms", "kind", "product", "order", "shift", *ACCOUNT_FIELDS)
-"""What of two windows is compared, in this order, once they begin at the same time."""
-_KEYS: Final = frozenset(
-    {"armed", "changes", "closed_ms", "deltas", "memory", "moves", "product", "reasons", "runs", "started_ms"}
-)
-_ONLY_FOR_OTHERS: Final = frozenset({"ended", "handed_ms", "live"})  # display, and stops that were handed out
-_MAX_OPEN_WINDOWS: Final = 1_000_000  # ours: nearly two years of minutes; bounds what a forged memory can cost
-_MAX_ITEMS: Final = 1_000_000
-_MAX_TEXT: Final = 200
-_INT64: Final = 2**63
-_COUNTS: Final = 2**61  # as kernels.scan: a difference of two numbers below it cannot overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +33,6 @@ class RawRows:
     block: SampleBlock
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A window that comes out otherwise. `field`: of `WINDOW_FIELDS`, or "start_ms" where the cuts differ."""
-
-    start_ms: int
-    field: str
-    signed: int | str
-    replayed: int | str
-
-
 @dataclass(slots=True)
 class Replayed:
     """What came out. `spans`: the stretches of rows without a hole, as (start_ms, end_ms).
@@ -73,26 +45,6 @@ class Replayed:
     spans: list[tuple[int, int]] = field(default_factory=list)
     memory_checked: int = 0
     memory_faults: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Comparison:
-    """`starts`: of the signed windows that were replayed; `different`: of those that came out otherwise.
-
-    `first`: the earliest of these, by its first field.
-    """
-
-    starts: list[int] = field(default_factory=list)
-    different: list[int] = field(default_factory=list)
-    first: Difference | None = None
-
-    @property
-    def compared(self) -> int:
-        return len(self.starts)
-
-    @property
-    def equal(self) -> int:
-        return len(self.starts) - len(self.different)
 
 
 def replay(configuration: LineConfiguration, chunks: Iterable[RawRows], gather: int = 1) -> Replayed:
@@ -144,7 +96,7 @@ class _Run:
         out.spans.append((self.start_ms, self.end_ms))
 
     def remembers(self) -> dict[str, Any]:
-        return _normal(self._configuration, self._meter.carry())
+        return normal_form(self._configuration, self._meter.carry())
 
 
 def remembered(configuration: LineConfiguration, carry: Mapping[str, Any], at_ms: int) -> dict[str, Any]:
@@ -154,174 +106,4 @@ def remembered(configuration: LineConfiguration, carry: Mapping[str, Any], at_ms
     """
     meter = LineMeter(configuration, at_ms, checked_carry(configuration, carry, at_ms))
     meter.advance(at_ms)
-    return _normal(configuration, meter.carry())
-
-
-def _normal(configuration: LineConfiguration, carry: Mapping[str, Any]) -> dict[str, Any]:
-    """Pieces are added up as far as a window could: how they lie in delta rows depends on the split."""
-    memory = list(carry["memory"])
-    for base in range(k.CARRY, len(memory), k.LANE):
-        memory[base + k.LANE_ROW], memory[base + k.LANE_UNTIL] = -1, 0  # of one call only
-    cell_ms = {int(lane[k.ROLE]): int(lane[k.CELL_MS]) for lane in lanes(configuration)}
-    changes = [at_ms for at_ms, _ in carry["changes"]]
-    pieces: dict[tuple[int, int, int], int] = {}
-    flagged: list[list[int]] = []
-    for time_ms, role, count, flags in carry["deltas"]:
-        if flags:
-            flagged.append([time_ms, role, count, flags])
-            continue
-        cell = cell_ms[role]
-        end_ms = time_ms + -time_ms % cell if cell else time_ms
-        key = (end_ms, bisect_left(changes, time_ms), role)
-        pieces[key] = pieces.get(key, 0) + count
-    runs = [list(run) for run in carry["runs"]]
-    while len(runs) > 1 and runs[0][0] == runs[1][0]:  # a run of no length before the first
-        del runs[0]
-    if runs[0][1] == Category.UNKNOWN:  # since when it was unknown decides nothing
-        runs[0][0] = min([carry["closed_ms"], *(start_ms for start_ms, _ in runs[1:2])])
-    kept = {name: carry[name] for name in _KEYS - {"deltas", "memory", "runs"}}
-    return kept | {"memory": memory, "pieces": sorted(pieces.items()), "flagged": sorted(flagged), "runs": runs}
-
-
-def compare(signed: Sequence[Window], replayed: Iterable[Window]) -> Comparison:
-    """Replayed windows against signed ones (in order of time, none over another); what was not signed is left out."""
-    found = Comparison()
-    starts = [window.start_ms for window in signed]
-    for window in replayed:
-        at = bisect_right(starts, window.start_ms) - 1
-        if at < 0 or signed[at].end_ms <= window.start_ms:
-            at += 1  # nothing signed holds its start; does the next begin inside it?
-            if at == len(signed) or signed[at].start_ms >= window.end_ms:
-                continue
-        found.starts.append(signed[at].start_ms)
-        difference = first_difference(signed[at], window)
-        if difference is not None:
-            found.different.append(signed[at].start_ms)
-            if found.first is None or difference.start_ms < found.first.start_ms:
-                found.first = difference
-    return found
-
-
-def first_difference(signed: Window, replayed: Window) -> Difference | None:
-    """The first field in which two windows differ; None if they are equal."""
-    if signed == replayed:
-        return None
-    if signed.start_ms != replayed.start_ms:
-        return Difference(signed.start_ms, "start_ms", signed.start_ms, replayed.start_ms)
-    for name, one, other in zip(WINDOW_FIELDS, _fields(signed), _fields(replayed), strict=True):
-        if one != other:
-            return Difference(signed.start_ms, name, one, other)
-    return None
-
-
-def _fields(window: Window) -> tuple[int | str, ...]:
-    return (
-        window.end_ms,
-        int(window.kind),
-        window.product,
-        window.order,
-        window.shift,
-        *map(int, window.account.as_ints()),
-    )
-
-
-def checked_carry(configuration: LineConfiguration, carry: Mapping[str, Any], at_ms: int) -> dict[str, Any]:
-    """A memory kept at `at_ms` that a meter of this configuration can go on from. Raises Malformed for any other."""
-    if not _KEYS <= carry.keys() <= _KEYS | _ONLY_FOR_OTHERS:
-        raise Malformed("the meter's memory does not have the parts that it has")
-    # No window is closed before the rows up to its end are there, and a line is not left alone for years.
-    closed_ms = _int(carry["closed_ms"], "closed_ms", at_ms - _MAX_OPEN_WINDOWS * configuration.window_ms, at_ms)
-    runs = _rows(carry["runs"], "runs", 2)
-    for start_ms, category in runs:
-        _int(start_ms, "a run's start", high=at_ms)
-        _int(category, "a run's category", 0, CATEGORIES - 1)
-    if not runs or runs[0][0] > closed_ms:
-        raise Malformed("the meter's memory: its runs do not reach back to the last closed window")
-    deltas = _rows(carry["deltas"], "deltas", 4)
-    roles = {int(counter.role) for counter in configuration.counters}
-    for time_ms, role, count, flags in deltas:
-        _int(time_ms, "a count's time", closed_ms + 1, at_ms)
-        _int(count, "a count", -_COUNTS, _COUNTS)
-        _int(flags, "a count's flags", 0, k.ESTIMATED | k.BREAK)
-        if _int(role, "a count's role", 0, max(COUNTER_ROLES)) not in roles:
-            raise Malformed("the meter's memory: pieces of a counter that the line does not have")
-    moves, reasons = _rows(carry["moves"], "moves", 2), _rows(carry["reasons"], "reasons", 2)
-    for move in moves:
-        _int(move[0], "a move's time", high=at_ms)
-        _int(move[1], "a move's kind", 0, 1)
-    for reason in reasons:
-        _int(reason[0], "a reason's time", high=at_ms)
-        _int(reason[1], "a reason")
-    changes = _rows(carry["changes"], "changes", 2)
-    for change in changes:
-        _int(change[0], "a product change", high=at_ms)
-        _text(change[1])
-    started_ms = [_int(each, "a start", high=at_ms) for each in _list(carry["started_ms"], "started_ms")]
-    for name, times in (
-        ("runs", [run[0] for run in runs]),
-        ("moves", [move[0] for move in moves]),
-        ("reasons", [reason[0] for reason in reasons]),
-        ("changes", [change[0] for change in changes]),
-        ("started_ms", started_ms),
-    ):
-        if any(one > other for one, other in pairwise(times)):
-            raise Malformed(f"the meter's memory: {name} are not in order of time")
-    return {
-        "armed": _int(carry["armed"], "armed", 0, 1),
-        "changes": changes,
-        "closed_ms": closed_ms,
-        "deltas": deltas,
-        "ended": [],
-        "handed_ms": closed_ms,
-        "memory": _memory(configuration, carry["memory"], at_ms),
-        "moves": moves,
-        "product": _text(carry["product"]),
-        "reasons": reasons,
-        "runs": runs,
-        "started_ms": started_ms,
-    }
-
-
-def _memory(configuration: LineConfiguration, value: object, at_ms: int) -> list[int]:
-    """The kernel's own memory. Two of its places are used as indices there."""
-    memory = [_int(each, "memory") for each in _list(value, "memory")]
-    if len(memory) != k.CARRY + k.LANE * len(configuration.counters):
-        raise Malformed("the meter's memory is of another line's form")
-    _int(memory[k.SEEN], "seen", 0, 1)
-    for place in (k.STATE, k.LATER_STATE):
-        _int(memory[place], "state", 0, len(State) - 1)
-    for place in (k.CATEGORY, k.LATER_CATEGORY):
-        _int(memory[place], "category", 0, CATEGORIES - 1)
-    for place in (k.LAST_MS, k.STATE_MS, k.HEART_MS, k.PIECE_MS, k.PRODUCT_MS):
-        _int(memory[place], "a time", -k.NEVER, at_ms)
-    _int(memory[k.DEADLINE_MS], "a deadline", -k.NEVER, k.NEVER)
-    for base in range(k.CARRY, len(memory), k.LANE):
-        _int(memory[base + k.LANE_LAST], "a counter", -_COUNTS, _COUNTS)
-        _int(memory[base + k.LANE_SINCE], "a counter's time", -k.NEVER, at_ms)
-        memory[base + k.LANE_ROW], memory[base + k.LANE_UNTIL] = -1, 0
-    return memory
-
-
-def _int(value: object, name: str, low: int = -_INT64, high: int = _INT64 - 1) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise Malformed(f"the meter's memory: {name} cannot be {str(value)[:40]}")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise Malformed("the meter's memory: a product's name is no short text")
-    return value
-
-
-def _list(value: object, name: str) -> list[Any]:
-    if not isinstance(value, list | tuple) or len(value) > _MAX_ITEMS:
-        raise Malformed(f"the meter's memory: {name} is no list, or too long")
-    return list(value)
-
-
-def _rows(value: object, name: str, width: int) -> list[list[Any]]:
-    rows = [_list(row, name) for row in _list(value, name)]
-    if any(len(row) != width for row in rows):
-        raise Malformed(f"the meter's memory: {name} are rows of {width}")
-    return rows
+    return normal_form(configuration, meter.carry())

@@ -15,8 +15,9 @@ from protocols.evidence import canonical
 from protocols.evidence.merkle import leaf_hash
 from protocols.evidence.raw import Chunk, decode_chunk, decompress
 from protocols.measurement.account import Window
+from protocols.measurement.comparison import compare
 from protocols.measurement.meter import LineMeter
-from protocols.measurement.replay import RawRows, compare, replay
+from protocols.measurement.replay import RawRows, replay
 from protocols.plc.sample import SampleBlock
 from tests.protocols.measurement.test_meter import CONFIGURATION, START, TICK, Case, cases, simple
 

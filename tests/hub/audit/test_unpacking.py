@@ -15,8 +15,8 @@ from hub.audit.unpacking import rows_of
 from protocols.errors import Malformed
 from protocols.evidence.raw import Chunk, decode_chunk, encode_chunk
 from protocols.measurement.kernels import jit, unpack
-from protocols.measurement.replay import RawRows, joined
-from protocols.plc.sample import SampleBlock
+from protocols.measurement.replay import RawRows
+from protocols.plc.sample import SampleBlock, joined
 
 HASH = bytes(range(32))
 

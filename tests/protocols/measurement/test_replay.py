@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from protocols.errors import Malformed
 from protocols.measurement.account import Window
+from protocols.measurement.comparison import compare
 from protocols.measurement.configuration import LineConfiguration
+from protocols.measurement.kept_memory import checked_carry
 from protocols.measurement.kernels import scan as k
 from protocols.measurement.meter import LineMeter
-from protocols.measurement.replay import RawRows, checked_carry, compare, joined, replay
-from protocols.plc.sample import SampleBlock
+from protocols.measurement.replay import RawRows, replay
+from protocols.plc.sample import SampleBlock, joined
 from tests.protocols.measurement.test_meter import CONFIGURATION, START, TICK, Case, cases, simple
 
 LINE = replace(CONFIGURATION, products=CONFIGURATION.products[:1])
