@@ -1,7 +1,8 @@
-"""What every test may lean on: tools that a machine may lack, and ports that nobody holds."""
+"""What every test may lean on: tools that a machine may lack, ports that nobody holds, PLCs that nobody wrote to."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -10,6 +11,29 @@ from collections.abc import Callable
 import pytest
 
 IN_CI = os.environ.get("CI") == "true"
+
+
+class _Writes(logging.Handler):
+    """What clients tried to write to the simulated PLCs of this process. Those of other processes say it in their logs,
+    at which `tests.support.commands` looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.getMessage())
+
+
+_writes = _Writes()
+logging.getLogger("linetally.simulator").addHandler(_writes)
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """No test may write to a PLC, but for those of the simulator itself."""
+    seen, _writes.seen = _writes.seen, []
+    if seen and "simulator" not in item.path.parts:
+        pytest.fail("\n".join(seen), pytrace=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,14 +1,17 @@
 """What clients asked of the simulated PLCs.
 
-Decides what is kept of each request. Its `writes_seen` is the proof that a reader only reads.
+Decides what is kept of each request. Its `writes_seen` is the proof that a reader only reads; each is said at once too.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TextIO
+
+_log = logging.getLogger("linetally.simulator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class RequestLog:
     def write_refused(self, time_ms: int, protocol: str, what: str) -> None:
         """A client tried to write."""
         self.writes_seen += 1
+        _log.warning("a client tried to write to the plant (%s, %s), which is refused", protocol, what)
         self._line({"time_ms": time_ms, "protocol": protocol, "refused": what, "writes_seen": self.writes_seen})
 
     def _line(self, data: dict[str, object]) -> None:

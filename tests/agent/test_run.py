@@ -24,6 +24,7 @@ from protocols.measurement.revisions import Amendment
 from tests.simulators.broker import running_broker
 from tests.simulators.operator_panel import Panel
 from tests.simulators.receipt_hub import ReceiptHub
+from tests.support.commands import require_no_write
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,7 @@ def command(*words: str, log: Path, jit: str = "off") -> Iterator[subprocess.Pop
             if process.poll() is None:
                 process.kill()
             process.wait()
+        require_no_write(log)
 
 
 def until(condition: Callable[[], bool], timeout_s: float, log: Path) -> None:

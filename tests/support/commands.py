@@ -32,6 +32,8 @@ class Cast:
             if process.poll() is None:
                 process.kill()
             process.wait()
+        for log in self.folder.glob("*.log"):
+            require_no_write(log)
 
     def start(self, name: str, *argv: object) -> subprocess.Popen[bytes]:
         program = str(argv[0])
@@ -63,6 +65,11 @@ class Cast:
             logs = "".join(f"\n--- {name}\n{self.log(name)[-1500:]}" for name in self.running)
             assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s{logs}"
             time.sleep(0.05)
+
+
+def require_no_write(log: Path) -> None:
+    """A simulated plant says it when somebody tries to write to it."""
+    assert "tried to write to the plant" not in log.read_text("utf-8", "replace"), log
 
 
 def command(*argv: object, ok: bool = True) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import pty
@@ -318,3 +319,18 @@ def test_the_wire_has_no_function_that_writes() -> None:
     """pymodbus' own clients have them; the wire is not one of these."""
     assert not issubclass(Wire, ModbusClientMixin)
     assert [name for name in dir(Wire) if name.startswith(("write_", "mask_", "readwrite_"))] == []
+
+
+def test_send_is_the_only_way_to_the_transport() -> None:
+    """No reader's module takes hold of a transport, and only `Wire.send`, which looks at each frame, gives to it."""
+    names = {"transport", "write", "writelines", "send", "sendto", "sendall", "sync_serial"}
+    ways = [
+        f"{path.name}: {ast.unparse(node)}"
+        for path in sorted((Path(__file__).parents[3] / "agent" / "sources").glob("modbus*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Load)
+        and node.attr in names
+        and ast.unparse(node) != "link.transport"  # a word of the configuration
+    ]
+    assert sorted(ways) == ["modbus_wire.py: self.send", "modbus_wire.py: super().send"]
