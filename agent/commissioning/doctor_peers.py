@@ -18,6 +18,7 @@ from asyncua.ua.object_ids import ObjectIds
 from agent.commissioning.finding import Finding, fail, failed, ok, warn
 from agent.commissioning.look import told
 from agent.commissioning.peers import ModbusPeer, Unreachable, opcua_peer
+from agent.commissioning.probe_command import address_of
 from agent.config import AgentConfiguration
 from agent.config_line import LineSettings
 from agent.config_modbus import ModbusSource, ModbusTag
@@ -100,12 +101,14 @@ async def _modbus(line: LineSettings, source: ModbusSource, about: str) -> list[
     out: list[Finding] = []
     tags = [tag for tag in line.tags if isinstance(tag, ModbusTag)]
     count = len(tags) + (line.time_tag is not None)
-    peers: dict[int, ModbusPeer] = {}
+    devices = {tag.device_id for tag in tags}
+    silent: set[int] = set()
     good = 0
     async with ModbusPeer(source.link, source.device_id, source.timeout_ms / 1000) as first:
-        peers[source.device_id] = first
         for tag in [*tags, *([line.time_tag] if line.time_tag is not None else [])]:
             name = "time" if tag is line.time_tag else tag.role.name.lower()
+            if tag.device_id in silent:
+                continue
             first.device_id = tag.device_id
             try:
                 registers = await first.read(tag.table, tag.register, tag.count)
@@ -114,16 +117,42 @@ async def _modbus(line: LineSettings, source: ModbusSource, about: str) -> list[
                 else:
                     out += _meaning(about, line, tag.role, value(tag, registers, line.product_codes))
             except Refusal as refusal:
-                mend = f"look for the right one: linetally-agent probe {source.link.words} REGISTER"
+                mend = _refused_mend(source, tag, refusal)
                 out.append(fail(f"{about}, {name}", f"{tag.table} register {tag.register}: {refusal}", mend))
                 continue
+            except Unreachable as error:
+                if len(devices) == 1:
+                    raise
+                silent.add(tag.device_id)  # the others on this link may be well
+                mend = "check its power, its device id and its cable; the others are read meanwhile"
+                out.append(fail(f"{about}, device {tag.device_id}", str(error), mend))
+                continue
             except Unusable as error:
-                mend = f"look at it: linetally-agent probe {source.link.words} {tag.register} --table {tag.table}"
+                mend = f"look at it: {_probe(source, tag)}"
                 out.append(fail(f"{about}, {name}", f"{tag.table} register {tag.register} {error}", mend))
                 continue
             good += 1
     words = f"{source.link.words} answers, {good} of {count} tags can be measured"
     return [ok(about, words) if good else fail(about, words), *out]
+
+
+def _refused_mend(source: ModbusSource, tag: ModbusTag, refusal: Refusal) -> str:
+    if refusal.code not in (2, 3):
+        return f"is its device id {tag.device_id}? Does it know the table {tag.table}? Look: {_probe(source, tag)}"
+    table, register = address_of(str(tag.register), None)
+    makers = f'is {tag.register} the maker\'s number? Then write: register = {register}, table = "{table}". '
+    return (makers if register != tag.register else "") + f"Look for the right one: {_probe(source, tag)}"
+
+
+def _probe(source: ModbusSource, tag: ModbusTag) -> str:
+    """The command that shows this register."""
+    link = source.link
+    register = tag.register if tag.register < 10_000 else hex(tag.register)  # else it is taken for a maker's
+    words = f"linetally-agent probe {link.words} {register}"
+    words += f" --table {tag.table}" if tag.table != "holding" else ""
+    words += f" --device-id {tag.device_id}" if tag.device_id != 1 else ""
+    words += " --rtu" if link.transport == "rtu-over-tcp" else ""
+    return words + (f" --baud-rate {link.baud_rate} --parity {link.parity}" if link.device else "")
 
 
 def _meaning(about: str, line: LineSettings, role: SignalRole, number: int | str | None) -> list[Finding]:

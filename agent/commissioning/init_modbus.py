@@ -16,7 +16,7 @@ from agent.commissioning.ask import Asker, Wrong
 from agent.commissioning.init_opcua import ROLES
 from agent.commissioning.peers import ModbusPeer, Unreachable, modbus_link
 from agent.commissioning.plan import Plan
-from agent.commissioning.probe_command import address_of, take_samples
+from agent.commissioning.probe_command import address_of, take_samples, taken_words
 from agent.commissioning.readings import Reading, Verdict, as_told, readings
 from agent.commissioning.tree import quoted
 from agent.config_modbus import BIT_TABLES, ModbusLink
@@ -36,7 +36,7 @@ def ask_modbus(asker: Asker, plan: Plan) -> ModbusPeer | None:
     while True:
         link = asker.ask("host", "Host", _WHY_HOST, default, _link)
         default = link.words
-        device_id = asker.ask("device-id", "Device id", _WHY_DEVICE, "1", number(0, 255))
+        device_id = asker.ask("device-id", "Device id", _WHY_DEVICE, "1", number(*link.devices))
         plan.source = _source(link, device_id)
         peer = ModbusPeer(link, device_id)
         try:
@@ -83,6 +83,7 @@ class _Place:
     register: int
     told: Reading | None = None
     bit: int | None = None
+    note: str = ""
 
 
 def ask_registers(
@@ -102,6 +103,8 @@ def ask_registers(
                     break
                 asker.say("  an answer is needed here", "yellow")
                 continue
+            if place.note:
+                asker.say(f"  {place.note}", "yellow")
             found = _found(asker, peer, place)
             if isinstance(found, str):
                 asker.say(f"  {found}", "yellow")
@@ -131,19 +134,20 @@ def _register(text: str) -> _Place | None:
         table, register = address_of(where, None)
     except ConfigurationError as error:
         raise Wrong(error.mend) from None
+    note = taken_words(where, table, register)
     if not told and not dot:
-        return _Place(table, register)
+        return _Place(table, register, note=note)
     if table in BIT_TABLES:
         raise Wrong(f"a {table} is one bit, it has no type and no bits: {where}")
     if dot:
         if told or not re.fullmatch(r"\d|1[0-5]", bit):
             raise Wrong("one bit of a register is written 1.3 or 40002.3 (bit 0 to 15)")
-        return _Place(table, register, bit=int(bit))
+        return _Place(table, register, bit=int(bit), note=note)
     name, _, order = told.partition(":")
     reading = as_told(name, order)
     if reading is None:
         raise Wrong("write 1, 40002, 1:uint32, or 1:uint32:CDAB (a type and an order as probe shows them)")
-    return _Place(table, register, reading)
+    return _Place(table, register, reading, note=note)
 
 
 def _found(asker: Asker, peer: ModbusPeer | None, place: _Place) -> list[Reading] | str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ examples:
       holding register 1 (counted from 0; what some makers call 40002)
   linetally-agent probe 192.168.0.11:5020 40002
       a number of five digits is the maker's: 4xxxx is holding register xxxx less 1, 3xxxx an input register
+  linetally-agent probe 192.168.0.12 0x4a38
+      register 19000 as the protocol counts it, which 19000 would not be
   linetally-agent probe /dev/ttyUSB0 1 --baud-rate 9600 --device-id 7
       a device on a serial line
   linetally-agent probe 192.168.0.11 1 --samples 20 --every 0.5 --all
@@ -44,7 +47,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("host", metavar="HOST[:PORT]", help="or a serial device such as /dev/ttyUSB0")
-    parser.add_argument("register", metavar="REGISTER", help="counted from 0, or as the maker writes it (40001)")
+    parser.add_argument(
+        "register", metavar="REGISTER", help="counted from 0 (0x4a38 always is), or as the maker writes it (40001)"
+    )
     parser.add_argument("--table", choices=("holding", "input", "coil", "discrete"), help="default: holding")
     parser.add_argument("--device-id", type=int, default=1, metavar="N", help="unit or slave id (1)")
     parser.add_argument("--rtu", action="store_true", help="RTU frames over TCP (some converters)")
@@ -58,8 +63,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def address_of(text: str, table: str | None) -> tuple[str, int]:
-    """(table, register from 0) of what a person wrote: 7, or the maker's 40008, 30008, 400008. Raises
-    ConfigurationError."""
+    """(table, register from 0) of what a person wrote: 7, the maker's 40008, 30008, 400008, or 0x4a38, which is never
+    a maker's. Raises ConfigurationError."""
+    if re.fullmatch("0x[0-9a-f]{1,4}", text, re.IGNORECASE):
+        return table or "holding", int(text, 16)
     if text.isdecimal():
         # Five or six digits that begin with the table's digit; above 65535 nothing else is meant.
         if len(text) in (5, 6) and text[0] in _MAKERS and (table is None or _MAKERS[text[0]] == table):
@@ -69,7 +76,16 @@ def address_of(text: str, table: str | None) -> tuple[str, int]:
         if int(text) <= 65_535:
             return table or "holding", int(text)
     mend = "write the register as the protocol counts it, from 0 (7), or as the maker writes it (40008)"
+    mend += "; 0x4a38 is always as the protocol counts it"
     raise ConfigurationError(f'"{text}" is no register', mend=mend)
+
+
+def taken_words(text: str, table: str, register: int) -> str:
+    """What is to be said where a number was taken for the maker's, and could be meant otherwise; "" for nothing."""
+    if not text.isdecimal() or int(text) == register:
+        return ""
+    words = f"{text} is taken for the maker's number: {table} register {register}"
+    return words + (f". Counted from 0 it is written {int(text):#x}" if int(text) <= 65_535 else "")
 
 
 async def take_samples(
@@ -94,6 +110,10 @@ def _run(options: argparse.Namespace) -> int:
     table, register = address_of(options.register, options.table)
     if not 2 <= options.samples <= 1000 or not 0.05 <= options.every <= 3600:
         raise ConfigurationError("--samples is from 2 to 1000, --every from 0.05 to 3600 s")
+    if not 300 <= options.baud_rate <= 4_000_000:
+        raise ConfigurationError(f"--baud-rate {options.baud_rate} is none", mend="such as 9600 or 19200")
+    if note := taken_words(options.register, table, register):
+        print(note, file=sys.stderr)
     samples = asyncio.run(_read(options, table, register))
     seconds = options.every * (options.samples - 1)
     where = f"{table} {register} of {options.host}, device {options.device_id}"
@@ -120,6 +140,9 @@ async def _read(options: argparse.Namespace, table: str, register: int) -> list[
     from agent.sources.modbus_frames import Refusal
 
     link = modbus_link(options.host, rtu=options.rtu, baud_rate=options.baud_rate, parity=options.parity)
+    least, most = link.devices
+    if not least <= options.device_id <= most:
+        raise ConfigurationError(f"--device-id {options.device_id} is none", mend=f"from {least} to {most}")
     if sys.stderr.isatty() and not options.json:
         print(f"reading {options.samples} times, one each {options.every:g} s …", file=sys.stderr)
     async with ModbusPeer(link, options.device_id) as peer:

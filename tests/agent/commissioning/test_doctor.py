@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -74,6 +75,39 @@ def test_each_bad_tag_is_named(plant: Served, tmp_path: Path, capsys: pytest.Cap
     assert "2 of 3 tags" in found["line filling"]["words"]
     assert "the register does not exist" in found["line packing, reject"]["words"]
     assert "linetally-agent probe 127.0.0.1" in found["line packing, reject"]["mend"]
+
+
+def test_one_dead_device_does_not_hide_the_others(
+    tmp_path: Path, free_port: Callable[[], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A gateway to a serial line: device 1 answers, 9 never does."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readexactly(12)
+                if head[6] == 1:
+                    writer.write(head[:4] + b"\0\5\1\3\2\0\2")
+        writer.close()
+
+    async def scenario() -> dict[str, dict[str, Any]]:
+        line = factory.modbus(port := free_port()).replace("register = 1 }", "register = 1, device_id = 9 }")
+        line = line.replace("register = 2 }", "register = 2, device_id = 9 }")
+        async with await asyncio.start_server(serve, "127.0.0.1", port):
+            return (await asyncio.to_thread(findings, factory.write(tmp_path, line), capsys))[1]
+
+    found = asyncio.run(scenario())
+    assert found["line packing"]["words"].endswith("1 of 3 tags can be measured")
+    assert "no answer in time; is its device id (unit, slave) 9?" in found["line packing, device 9"]["words"]
+
+
+def test_the_makers_number_is_known(plant: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Register 40002 is written for 1 by everybody once."""
+    line = factory.modbus(plant.modbus_port).replace("register = 2 }", "register = 40003 }")
+    _, found = findings(factory.write(tmp_path, line), capsys)
+    mend = found["line packing, reject"]["mend"]
+    assert 'register = 2, table = "holding"' in mend
+    assert f"linetally-agent probe 127.0.0.1:{plant.modbus_port} {40_003:#x}" in mend
 
 
 def test_a_value_that_cannot_be_measured_is_no_good_value(

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from agent.__main__ import main
-from agent.commissioning.probe_command import address_of
+from agent.commissioning.probe_command import address_of, taken_words
 from protocols.errors import ConfigurationError
 from tests.agent.commissioning.support import Served
 
@@ -41,6 +41,9 @@ def test_what_is_wrong_is_said_with_the_mend(plant: Served, capsys: pytest.Captu
     assert main(["probe", where, "4711"]) == 1
     assert "the register does not exist" in (said := capsys.readouterr().err)
     assert "counted from 0" in said
+    for wrong in (["--device-id", "300"], ["--device-id", "-1"], ["--baud-rate", "0"], ["--samples", "1"]):
+        assert main(["probe", where, "0", *wrong]) == 2
+        assert wrong[0] in capsys.readouterr().err
     assert main(["probe", "127.0.0.1:1", "0"]) == 1
     assert "is the PLC on?" in capsys.readouterr().err
     assert main(["probe", where, "hello"]) == 2
@@ -53,13 +56,22 @@ def test_what_is_wrong_is_said_with_the_mend(plant: Served, capsys: pytest.Captu
         ("7", None, ("holding", 7)), ("7", "input", ("input", 7)), ("40001", None, ("holding", 0)),
         ("30010", None, ("input", 9)), ("400010", None, ("holding", 9)), ("10001", None, ("discrete", 0)),
         ("00001", None, ("coil", 0)), ("40001", "input", ("input", 40001)), ("65535", None, ("holding", 65535)),
+        ("0x4a38", None, ("holding", 19_000)), ("0x4A38", "input", ("input", 19_000)),
     ],
 )  # fmt: skip
 def test_both_ways_to_write_a_register(text: str, table: str | None, expected: tuple[str, int]) -> None:
     assert address_of(text, table) == expected
 
 
+def test_what_is_taken_for_the_makers_number_is_said(plant: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    """19000 is a real register of energy meters, and looks like a maker's discrete 8999."""
+    assert main(["probe", f"127.0.0.1:{plant.modbus_port}", "19000", "--samples", "2", "--every", "0.1"]) == 1
+    assert "19000 is taken for the maker's number: discrete register 8999" in (said := capsys.readouterr().err)
+    assert f"it is written {19_000:#x}" in said
+    assert taken_words("0x4a38", "holding", 19_000) == taken_words("7", "holding", 7) == ""
+
+
 def test_no_register() -> None:
-    for text in ("-1", "465537", "70000", "x"):
+    for text in ("0x", "0x12345", "-1", "465537", "70000", "x"):
         with pytest.raises(ConfigurationError):
             address_of(text, None)
