@@ -20,6 +20,7 @@ PEER_CPU_PERCENT: Final = 5.2
 """ThingsBoard gateway's least, as it was found on another machine when the goal was set; a tenth of it is the goal."""
 _MEASURED_S: Final = 60.0
 """A whole window of each line: what closing, keeping and signing it costs is in it once."""
+_DAY_S: Final = 86_400
 _PATIENCE_S: Final = 90.0
 
 
@@ -63,6 +64,11 @@ def _measure(around: Rig, measured_s: float, *, jit: bool) -> list[Figure]:
         Figure(f"{words}: CPU", cpu, "% of a core", PEER_CPU_PERCENT / 10 if is_goal else None, at_most=True),
         Figure(f"{words}: memory", after.memory / 1e6, "MB", MEMORY_MB[jit] if is_goal else None, at_most=True),
         Figure(f"{words}: threads", float(after.threads), ""),
+        Figure(
+            f"{words}: written to the disk",
+            _DAY_S * (after.written - before.written) / 1e6 / (after.at_s - before.at_s),
+            "MB a day",
+        ),
         Figure(f"{words}: first telemetry", first_s, "s", 0.5 if is_goal else None, at_most=True),
         Figure(f"{words}: all lines known", max(around.hub.live_s.values()) - began_s, "s"),
         Figure(f"{words}: CPU until then", start_s, "s"),

@@ -42,21 +42,23 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A process at an instant: seconds since the start of looking, CPU seconds, bytes, counts."""
+    """A process at an instant: seconds since the start of looking, CPU seconds, counts, bytes (`written`: to disks)."""
 
     at_s: float
     cpu_s: float
     memory: int
     threads: int
     files: int
+    written: int
 
 
 def look(pid: int) -> Look:
     """Raises FileNotFoundError when the process is gone."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     files = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    counts = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
     cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
-    return Look(time.monotonic(), cpu_s, int(fields[21]) * _PAGE, int(fields[17]), files)
+    return Look(time.monotonic(), cpu_s, int(fields[21]) * _PAGE, int(fields[17]), files, int(counts["write_bytes"]))
 
 
 def free_port() -> int:

@@ -44,11 +44,12 @@ from protocols.evidence.record import (
     sign_record,
 )
 from protocols.measurement.account import ACCOUNT_FIELDS, CalendarKind, TimeAccount, Window
+from protocols.measurement.amendment import AmendmentKind, FieldChange, Source, WindowChange
 from protocols.measurement.definition import ISO, data_hash
 from protocols.measurement.outcome import outcome_of
 from protocols.measurement.periods import period_sums_of
 from protocols.measurement.plan import Period, Plan
-from protocols.measurement.revisions import AmendmentKind, FieldChange, LineRevisions, Source, WindowChange
+from protocols.measurement.revisions import LineRevisions
 from protocols.measurement.tally import Tally
 
 START_MS: Final = 1_772_323_200_000  # 2026-03-01T00:00Z, a Sunday
