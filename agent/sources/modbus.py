@@ -9,6 +9,7 @@ elsewhere. Functions 1 to 4 are all that can be sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -44,6 +45,7 @@ class ModbusReader:
         self._blocks: dict[int, Blocks] = {}
         self._shares: dict[Read, list[Share]] = {}
         self._is_planned = False
+        self._joined = asyncio.Event()
         self.join(tags, time_tag, line, product_codes)
 
     def join(
@@ -53,9 +55,10 @@ class ModbusReader:
         line: LineInput,
         product_codes: Mapping[str, int] | None = None,
     ) -> None:
-        """Polls this line too, from the next poll on."""
+        """Polls this line too, at once: the next poll may be minutes away."""
         self._parts.append(Part(line, tags, time_tag, product_codes or {}))
         self._is_planned = False
+        self._joined.set()
 
     def leave(self, line: LineInput) -> None:
         """Polls it no more; the others go on."""
@@ -72,6 +75,7 @@ class ModbusReader:
         slow = 0
         with self._link:
             while True:
+                self._joined.clear()
                 await self._poll()
                 is_slow = loop.time() - due > interval_s and any(part.lost is None for part in self._parts)
                 slow = slow + 1 if is_slow else 0
@@ -79,8 +83,11 @@ class ModbusReader:
                     for part in self._parts:
                         part.say(_TOO_SLOW)
                 # On a grid, not after the last answer: a slow device must not make the polls drift.
-                due = max(due + interval_s, loop.time())
-                await asyncio.sleep(due - loop.time())
+                if loop.time() >= due:
+                    due = max(due + interval_s, loop.time())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(due):
+                        await self._joined.wait()
 
     def _plan(self) -> None:
         self._is_planned = True

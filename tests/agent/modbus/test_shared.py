@@ -278,6 +278,19 @@ def test_a_line_comes_and_goes_while_the_others_go_on(free_port: Callable[[], in
     asyncio.run(scenario())
 
 
+def test_a_line_that_comes_does_not_wait_for_the_next_poll(free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            rarely = replace(lines.source, poll_interval_ms=600_000)
+            first = lines.begin(tags_of(0, 5), rarely)
+            await first.polls(1)
+            second = lines.begin(tags_of(5, 5), rarely)
+            await second.polls(1)
+            assert made.asked == [(1, 0, 5), (1, 0, 10)]
+
+    asyncio.run(scenario())
+
+
 async def fail(*_: object) -> list[int]:
     raise LinkFailed("the cable is out")
 
