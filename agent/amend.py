@@ -15,8 +15,8 @@ from protocols.errors import Refused
 
 if TYPE_CHECKING:
     from agent.spool import Spool
+    from protocols.measurement.amendment import Amendment
     from protocols.measurement.configuration import LineConfiguration
-    from protocols.measurement.revisions import Amendment
 
 _DESCRIPTION = """\
 Corrects what was signed already, by a further signed record: the old value, the new one, who and why. Both stay.
@@ -124,7 +124,7 @@ def _window(options: argparse.Namespace, line: LineConfiguration, spool: Spool) 
     from agent.amend_input import KEPT
     from agent.restate import restated_window
     from agent.stops import time_ms
-    from protocols.measurement.revisions import Amendment, AmendmentKind
+    from protocols.measurement.amendment import Amendment, AmendmentKind
 
     given: dict[str, int] = {}
     for text in options.sums:

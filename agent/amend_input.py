@@ -16,9 +16,10 @@ from agent import amendments
 from agent.spool import Sender, Spool
 from agent.stops import MeantStop
 from protocols.errors import Refused
+from protocols.measurement.amendment import Amendment, AmendmentKind, ReasonChange, WindowChange
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.lots import late_rejects
-from protocols.measurement.revisions import Amendment, AmendmentKind, ReasonChange, Stated, WindowChange
+from protocols.measurement.revisions import Stated
 
 KEPT: Final = "This gateway knows what it signed in its newest records; older ones can no longer be amended here"
 MOST_TEXT: Final = 200

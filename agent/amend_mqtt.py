@@ -26,8 +26,8 @@ from agent.spool import QueuedAmendment, Sender, Spool
 from agent.stops import find_stop, time_ms
 from agent.toml_table import Table
 from protocols.errors import ConfigurationError, LinetallyError, Malformed, Refused
+from protocols.measurement.amendment import Amendment
 from protocols.measurement.configuration import LineConfiguration
-from protocols.measurement.revisions import Amendment
 
 MOST_BYTES: Final = 4096
 BURST: Final = 30

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from protocols.measurement.account import ACCOUNT_FIELDS
-from protocols.measurement.revisions import Amendment, ReasonChange
+from protocols.measurement.amendment import Amendment, ReasonChange
 
 
 def change_words(amendment: Amendment) -> list[str]:

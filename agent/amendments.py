@@ -16,7 +16,8 @@ from protocols.evidence.amendment import amendment_from_wire, amendment_to_wire
 from protocols.evidence.bodies import Measurement
 from protocols.evidence.fields import MAX_INT
 from protocols.evidence.record import MAX_BYTES, SignedRecord
-from protocols.measurement.revisions import Amendment, LineRevisions, ReasonChange, Source, Stated
+from protocols.measurement.amendment import Amendment, ReasonChange, Source
+from protocols.measurement.revisions import LineRevisions, Stated
 
 MAX_BODY_BYTES: Final = MAX_BYTES - 2_000
 """Of a queued amendment: the record around it is some 400 bytes, and two names of at most 200 characters."""

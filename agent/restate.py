@@ -11,7 +11,8 @@ from typing import Final
 
 from protocols.errors import Refused
 from protocols.measurement.account import ACCOUNT_FIELDS, TimeAccount
-from protocols.measurement.revisions import FieldChange, Stated, WindowChange
+from protocols.measurement.amendment import FieldChange, WindowChange
+from protocols.measurement.revisions import Stated
 
 _PIECES: Final = ("total_count", "good_count", "reject_count")
 

@@ -33,9 +33,9 @@ from protocols.evidence.keys import load_public_key
 from protocols.evidence.record import MAX_BYTES, NO_PREVIOUS, RecordHash, SignedRecord, record_hash
 from protocols.evidence.rotation import check_rotation
 from protocols.evidence.swift_records import read_records
+from protocols.measurement.amendment import Amendment
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.plan import Plan
-from protocols.measurement.revisions import Amendment
 
 
 @dataclass(frozen=True, slots=True)

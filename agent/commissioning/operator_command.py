@@ -132,7 +132,7 @@ def _view(configuration: AgentConfiguration, spool: object) -> tuple[list[LineVi
     from agent.commissioning.operator_page import LineView, SentView
     from agent.spool import Spool
     from agent.stops import meant
-    from protocols.measurement.revisions import ReasonChange
+    from protocols.measurement.amendment import ReasonChange
 
     assert isinstance(spool, Spool)
     lines = []

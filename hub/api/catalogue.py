@@ -17,9 +17,9 @@ from hub.api.access import Identity
 from hub.projections.index import IndexedConfiguration
 from hub.services import Services
 from protocols.errors import Malformed
+from protocols.measurement.amendment import AmendmentKind
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.definition import Definition
-from protocols.measurement.revisions import AmendmentKind
 
 SHOWN_STOPS_MS: Final = 3 * 86_400_000
 """How old the stops of a live message may be: those of a shift, and a day or two of grace."""

@@ -14,14 +14,8 @@ from sqlalchemy import Connection, Row, Select, delete, desc, select
 from hub import database as db
 from protocols.errors import Refused
 from protocols.measurement.account import ACCOUNT_FIELDS, TimeAccount
-from protocols.measurement.revisions import (
-    Amendment,
-    FieldChange,
-    ReasonChange,
-    WindowChange,
-    refuse_other_reason,
-    restated,
-)
+from protocols.measurement.amendment import Amendment, FieldChange, ReasonChange, WindowChange
+from protocols.measurement.revisions import refuse_other_reason, restated
 
 HOUR_MS = 3_600_000
 

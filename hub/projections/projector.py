@@ -32,9 +32,9 @@ from protocols.evidence.bodies import (
 from protocols.evidence.cose import key_id, thumbprint
 from protocols.evidence.record import SignedRecord
 from protocols.evidence.swift_records import read_all
+from protocols.measurement.amendment import Amendment
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.plan import Plan
-from protocols.measurement.revisions import Amendment
 
 CURSOR: Final = "index"
 _BATCH: Final = 256

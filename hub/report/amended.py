@@ -17,8 +17,9 @@ from hub.report.reading import Entries, Sources, incomplete
 from protocols.evidence.cose import Kid
 from protocols.evidence.record import Measurement, RecordType, SignedRecord
 from protocols.measurement.account import TimeAccount, Window
+from protocols.measurement.amendment import Amendment, Source
 from protocols.measurement.plan import Plan
-from protocols.measurement.revisions import FINAL, Amendment, Revisions, Source
+from protocols.measurement.revisions import FINAL, Revisions
 
 
 def as_amended(

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from hub.report import wording
 from hub.report.context import ReportContext
 from protocols.measurement.account import ACCOUNT_FIELDS
-from protocols.measurement.revisions import Included, ReasonChange, as_counted
+from protocols.measurement.amendment import Included, ReasonChange, as_counted
 
 ROWS_SHOWN: Final = 8
 _REJECT: Final = ACCOUNT_FIELDS.index("reject_count")

@@ -35,11 +35,11 @@ from protocols.evidence.cose import Kid
 from protocols.evidence.proof import TlogProof
 from protocols.evidence.proof_plan import sequences_to_prove
 from protocols.evidence.record import RecordType, SignedRecord
+from protocols.measurement.amendment import Included
 from protocols.measurement.definition import Definition
 from protocols.measurement.outcome import Outcome, outcome_of
 from protocols.measurement.periods import period_sums_of
 from protocols.measurement.plan import Plan
-from protocols.measurement.revisions import Included
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""

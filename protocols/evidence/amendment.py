@@ -18,7 +18,7 @@ from protocols.errors import Malformed
 from protocols.evidence.fields import MAX_INT, as_id, as_int, as_list, as_text, as_time_ms
 from protocols.evidence.statement import ACCOUNT_MAY_BE_NEGATIVE
 from protocols.measurement.account import ACCOUNT_INTS
-from protocols.measurement.revisions import (
+from protocols.measurement.amendment import (
     REJECT_FIELDS,
     Amendment,
     AmendmentKind,

@@ -18,7 +18,7 @@ from protocols.evidence.cose import KID_LENGTH, Kid
 from protocols.evidence.fields import as_bytes, as_id, as_ids, as_int, as_list, as_map, as_text, as_time_ms
 from protocols.evidence.keys import PUBLIC_KEY_LENGTH, SIGNATURE_LENGTH
 from protocols.evidence.statement import LineStatement, lines_from_wire, lines_to_wire
-from protocols.measurement.revisions import Amendment
+from protocols.measurement.amendment import Amendment
 
 
 class RecordType(StrEnum):

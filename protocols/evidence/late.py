@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from protocols.evidence.cose import Kid
 from protocols.evidence.record import Measurement, SignedRecord
 from protocols.measurement.account import TimeAccount, Window
-from protocols.measurement.revisions import Revisions, Source
+from protocols.measurement.amendment import Source
+from protocols.measurement.revisions import Revisions
 from protocols.measurement.tally import Tally
 
 

@@ -37,7 +37,7 @@ from protocols.evidence.bodies import (
 from protocols.evidence.cose import Kid
 from protocols.evidence.fields import as_bytes, as_int, as_list, as_map, as_optional_int, as_text, as_time_ms
 from protocols.evidence.statement import LineStatement, RawCommitment
-from protocols.measurement.revisions import Amendment
+from protocols.measurement.amendment import Amendment
 
 __all__ = [
     "CONTENT_TYPE", "MAX_BYTES", "NO_PREVIOUS", "ROOT_TYPES", "VERSION", "Amendment", "Body", "CheckpointSeen", "Clock",

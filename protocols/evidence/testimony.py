@@ -37,11 +37,11 @@ from protocols.evidence.record import (
     SignedRecord,
 )
 from protocols.evidence.verdict import Step
+from protocols.measurement.amendment import Included, Source
 from protocols.measurement.definition import data_hash
 from protocols.measurement.outcome import Outcome, outcome_of
 from protocols.measurement.periods import period_sums_of
 from protocols.measurement.plan import Plan
-from protocols.measurement.revisions import Included, Source
 
 BASELINE, REPORTING = "baseline", "reporting"
 _BATCH_BYTES = 1 << 23

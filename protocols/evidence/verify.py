@@ -30,7 +30,7 @@ from protocols.evidence.policy import Trust
 from protocols.evidence.record import ROOT_TYPES, SignedRecord
 from protocols.evidence.testimony import Swift, Testimony
 from protocols.evidence.verdict import Check, ClockVerdict, Failure, Result, Step, Verdict
-from protocols.measurement.revisions import Included
+from protocols.measurement.amendment import Included
 
 
 def verify(

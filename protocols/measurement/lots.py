@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from protocols.errors import Refused
 from protocols.measurement.account import ACCOUNT_FIELDS
-from protocols.measurement.revisions import FieldChange, Stated, WindowChange
+from protocols.measurement.amendment import FieldChange, WindowChange
+from protocols.measurement.revisions import Stated
 
 
 def late_rejects(made: Sequence[Stated], count: int, counted: Sequence[Stated] = ()) -> tuple[WindowChange, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from protocols.measurement import ratios
 from protocols.measurement.account import TimeAccount, Window
+from protocols.measurement.amendment import Included
 from protocols.measurement.definition import Definition
 from protocols.measurement.elements import Elements, elements
 from protocols.measurement.finding import Finding, Reason, Side, judge
@@ -34,7 +35,6 @@ from protocols.measurement.resample import (
     shift_rates_ppm,
     widened,
 )
-from protocols.measurement.revisions import Included
 
 __all__ = ["RESAMPLES", "Figure", "Finding", "Outcome", "Period", "Plan", "Reason", "outcome", "outcome_of"]
 

@@ -12,8 +12,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 from protocols.measurement.account import ACCOUNT_FIELDS
+from protocols.measurement.amendment import Included, as_counted
 from protocols.measurement.periods import Frozen, PeriodSums
-from protocols.measurement.revisions import Included, as_counted
 
 if TYPE_CHECKING:
     from protocols.measurement.mix import Mix

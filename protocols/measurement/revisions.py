@@ -1,6 +1,6 @@
 """Revisions: what came late, and what it changes in windows that are signed already.
 
-Decides when an amendment has an effect, and the version of a window. A window is provisional (0) while only live
+Decides when an amendment (`amendment`) has an effect, and the version of a window: provisional (0) while only live
 messages show it, final (1) as its gateway signed it, and restated (2 and up) by amendments, each of which states the
 old value and the new one. Nothing is overwritten: what was measured stays in the log, and the delta is known.
 
@@ -17,21 +17,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from protocols.errors import Refused
 from protocols.measurement.account import ACCOUNT_FIELDS, TimeAccount, Window
+from protocols.measurement.amendment import (
+    REJECT_FIELDS,
+    Amendment,
+    AmendmentKind,
+    FieldChange,
+    Included,
+    ReasonChange,
+    Source,
+    WindowChange,
+)
 
 FINAL: Final = 1
 """The version of a window as it was first signed."""
-
-
-class AmendmentKind(StrEnum):
-    """What an amendment may change; the value is the wire name."""
-
-    REASON = "reason"  # the reason code of one stop
-    REJECT = "reject"  # good and reject counts, restated to the lot that was made then
-    WINDOW = "window"  # any integers of a window's account
 
 
 class WindowState(StrEnum):
@@ -42,93 +44,6 @@ class WindowState(StrEnum):
     @classmethod
     def of(cls, version: int) -> WindowState:
         return (cls.PROVISIONAL, cls.FINAL)[version] if version <= FINAL else cls.RESTATED
-
-
-class FieldChange(NamedTuple):
-    """`field`: index into ACCOUNT_FIELDS."""
-
-    field: int
-    old: int
-    new: int
-
-
-@dataclass(frozen=True, slots=True)
-class WindowChange:
-    """New integers for the window [start_ms, end_ms) that this chain's record `sequence` stated; fields ascending."""
-
-    start_ms: int
-    end_ms: int
-    sequence: int
-    fields: tuple[FieldChange, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReasonChange:
-    """The reason of the stop that began at `stop_ms`. `old` is "" for a stop that had none."""
-
-    stop_ms: int
-    old: str
-    new: str
-
-
-@dataclass(frozen=True, slots=True)
-class Amendment:
-    """What one person changes of one line, and why. Windows in order of time, each once."""
-
-    line_id: str
-    kind: AmendmentKind
-    change: ReasonChange | tuple[WindowChange, ...]
-    who: str
-    why: str
-
-
-REJECT_FIELDS: Final = frozenset(
-    map(
-        ACCOUNT_FIELDS.index, ("good_count", "reject_count", "startup_reject_count", "rework_count", "standard_good_ns")
-    )
-)
-"""What an amendment of kind REJECT may change: never a time, and never how many pieces were made."""
-
-
-class Source(NamedTuple):
-    """Which record said it: the 8-byte id of the key that signed it, and its sequence in that key's chain."""
-
-    key_id: bytes
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class Included:
-    """An amendment in a report, or the part of it that touches the report's periods.
-
-    `versions`: of each window of the change, after it; 0 where `refusals` says why it has no effect. A change of a
-    reason has one refusal ("" for none) and no version.
-    """
-
-    source: Source
-    amendment: Amendment
-    versions: tuple[int, ...]
-    refusals: tuple[str, ...]
-
-    def to_data(self) -> dict[str, Any]:
-        """Plain data for report.json."""
-        amendment = self.amendment
-        data: dict[str, Any] = {
-            "key_id": self.source.key_id.hex(),
-            "kind": amendment.kind.value,
-            "line_id": amendment.line_id,
-            "refusals": list(self.refusals),
-            "sequence": self.source.sequence,
-            "who": amendment.who,
-            "why": amendment.why,
-        }
-        if isinstance(amendment.change, ReasonChange):
-            return data | {"stop": [amendment.change.stop_ms, amendment.change.old, amendment.change.new]}
-        windows = [
-            [w.start_ms, w.end_ms, w.sequence, version, [[ACCOUNT_FIELDS[f], old, new] for f, old, new in w.fields]]
-            for w, version in zip(amendment.change, self.versions, strict=True)
-        ]
-        return data | {"windows": windows}
 
 
 def restated(account: TimeAccount, kind: AmendmentKind, fields: Iterable[FieldChange]) -> TimeAccount:
@@ -327,16 +242,3 @@ def apply(
         if refusal := next(filter(None, included.refusals), ""):
             raise Refused("no-effect", refusal)
     return lines
-
-
-def as_counted(account: TimeAccount, included: Iterable[Included], counts: Callable[[int], bool]) -> TimeAccount:
-    """The sums without the effect of the amendments of windows that begin at times that `counts`: as first signed."""
-    ints = list(account.as_ints())
-    for each in included:
-        if isinstance(each.amendment.change, ReasonChange):
-            continue
-        for change, refusal in zip(each.amendment.change, each.refusals, strict=True):
-            if not refusal and counts(change.start_ms):
-                for index, old, new in change.fields:
-                    ints[index] -= new - old
-    return TimeAccount.from_ints(ints)

@@ -18,7 +18,8 @@ from agent.recorder import Recorder
 from agent.spool import LineBatch, Spool
 from protocols.evidence.record import Amendment, Measurement, SignedRecord
 from protocols.measurement.account import Category, Window
-from protocols.measurement.revisions import AmendmentKind, ReasonChange, Stated, apply
+from protocols.measurement.amendment import AmendmentKind, ReasonChange
+from protocols.measurement.revisions import Stated, apply
 from protocols.measurement.timeline import Stop
 from tests.agent import factory
 

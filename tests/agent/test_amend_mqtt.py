@@ -23,7 +23,7 @@ from agent.spool import LineBatch, Spool
 from protocols.errors import ConfigurationError
 from protocols.evidence.record import SignedRecord
 from protocols.measurement.account import Category
-from protocols.measurement.revisions import Amendment, AmendmentKind, ReasonChange
+from protocols.measurement.amendment import Amendment, AmendmentKind, ReasonChange
 from protocols.measurement.timeline import Stop
 from tests.agent import factory
 from tests.agent.test_publisher import KEY, KID, until

@@ -9,7 +9,8 @@ import pytest
 from agent.restate import restated_window
 from protocols.errors import Refused
 from protocols.measurement.account import ACCOUNT_FIELDS
-from protocols.measurement.revisions import AmendmentKind, Stated, restated
+from protocols.measurement.amendment import AmendmentKind
+from protocols.measurement.revisions import Stated, restated
 from tests.agent import factory
 
 CYCLE_NS = 1_200_000_000

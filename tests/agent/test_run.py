@@ -20,7 +20,7 @@ from agent.spool import Spool
 from protocols.evidence.bodies import Configurations, Gap, Measurement
 from protocols.evidence.record import NO_PREVIOUS, SignedRecord
 from protocols.measurement.account import Window
-from protocols.measurement.revisions import Amendment
+from protocols.measurement.amendment import Amendment
 from tests.simulators.broker import running_broker
 from tests.simulators.operator_panel import Panel
 from tests.simulators.receipt_hub import ReceiptHub

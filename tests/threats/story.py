@@ -41,19 +41,12 @@ from protocols.evidence.record import (
 )
 from protocols.evidence.rotation import rotation
 from protocols.measurement.account import ACCOUNT_FIELDS, Window
+from protocols.measurement.amendment import AmendmentKind, FieldChange, Included, ReasonChange, Source, WindowChange
 from protocols.measurement.calendar import Calendar
 from protocols.measurement.configuration import LineConfiguration, Product
 from protocols.measurement.outcome import outcome
 from protocols.measurement.plan import Period, Plan
-from protocols.measurement.revisions import (
-    AmendmentKind,
-    FieldChange,
-    Included,
-    LineRevisions,
-    ReasonChange,
-    Source,
-    WindowChange,
-)
+from protocols.measurement.revisions import LineRevisions
 from tests.support.evidence import SITE, START_MS, private_key, window
 
 HOUR_MS: Final = 3_600_000

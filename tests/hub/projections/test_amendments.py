@@ -13,7 +13,7 @@ from hub.projections.index import Index
 from protocols.evidence.cose import key_id
 from protocols.evidence.record import Amendment, Body, Revocation, SignedRecord
 from protocols.measurement.account import ACCOUNT_FIELDS, total
-from protocols.measurement.revisions import AmendmentKind, FieldChange, ReasonChange, WindowChange
+from protocols.measurement.amendment import AmendmentKind, FieldChange, ReasonChange, WindowChange
 from tests.support.evidence import GATEWAY, GATEWAY_KEY, START_MS, WINDOW_MS, record, signed
 from tests.support.hub import LINES, HubInFolder, hub_in, measurements, raw_public, table_rows
 from tests.support.postgres import postgres_in

@@ -17,8 +17,9 @@ from hub.report.reading import opened
 from protocols.evidence.record import Amendment, Measurement
 from protocols.evidence.verify import verify
 from protocols.measurement.account import ACCOUNT_FIELDS
+from protocols.measurement.amendment import AmendmentKind, ReasonChange
 from protocols.measurement.lots import late_rejects
-from protocols.measurement.revisions import AmendmentKind, ReasonChange, Stated
+from protocols.measurement.revisions import Stated
 from tests.hub.report.report_kit import hub_folder, site
 from tests.support.bundle import LOG, PROJECT, TRUST, Site
 

@@ -46,7 +46,7 @@ from protocols.evidence.record import (
     sign_record,
 )
 from protocols.measurement.account import ACCOUNT_INTS, CATEGORIES, CalendarKind, TimeAccount, Window
-from protocols.measurement.revisions import REJECT_FIELDS, AmendmentKind, FieldChange, ReasonChange, WindowChange
+from protocols.measurement.amendment import REJECT_FIELDS, AmendmentKind, FieldChange, ReasonChange, WindowChange
 from tests.support.evidence import (
     GATEWAY,
     GATEWAY_KEY,

@@ -37,16 +37,10 @@ from protocols.evidence.testimony import Hearing
 from protocols.evidence.verdict import Verdict
 from protocols.evidence.verify import verify
 from protocols.measurement.account import ACCOUNT_FIELDS, CalendarKind, TimeAccount, Window
+from protocols.measurement.amendment import AmendmentKind, FieldChange, ReasonChange, Source, WindowChange
 from protocols.measurement.definition import data_hash
 from protocols.measurement.outcome import outcome
-from protocols.measurement.revisions import (
-    AmendmentKind,
-    FieldChange,
-    LineRevisions,
-    ReasonChange,
-    Source,
-    WindowChange,
-)
+from protocols.measurement.revisions import LineRevisions
 from tests.support.bundle import (
     HOUR_MS,
     LINES,

@@ -14,8 +14,8 @@ from protocols.evidence.record import Amendment
 from protocols.evidence.verdict import Step, Verdict
 from protocols.evidence.verify import verify
 from protocols.measurement.account import ACCOUNT_FIELDS, Window, total
+from protocols.measurement.amendment import AmendmentKind, FieldChange, Included, ReasonChange, Source, WindowChange
 from protocols.measurement.outcome import outcome
-from protocols.measurement.revisions import AmendmentKind, FieldChange, Included, ReasonChange, Source, WindowChange
 from tests.support.bundle import HOUR_MS, LENGTH_MS, PLAN, TRUST, Site, log_parts, sample_bundle
 from tests.support.evidence import GATEWAY_KEY, START_MS
 

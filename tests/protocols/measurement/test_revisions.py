@@ -10,21 +10,17 @@ from hypothesis import strategies as st
 
 from protocols.errors import Refused
 from protocols.measurement.account import ACCOUNT_FIELDS, TimeAccount, Window, total
-from protocols.measurement.lots import late_rejects
-from protocols.measurement.revisions import (
+from protocols.measurement.amendment import (
     Amendment,
     AmendmentKind,
     FieldChange,
-    LineRevisions,
     ReasonChange,
     Source,
-    Stated,
     WindowChange,
-    WindowState,
-    apply,
     as_counted,
-    restated,
 )
+from protocols.measurement.lots import late_rejects
+from protocols.measurement.revisions import LineRevisions, Stated, WindowState, apply, restated
 from tests.support.evidence import START_MS, WINDOW_MS, window
 
 KEY = b"gateway1"
