@@ -14,7 +14,7 @@ from agent.clock import Clock
 from agent.line import Line
 from agent.live_message import LineText, messages
 from agent.publisher import Publisher
-from protocols.measurement.meter import Live
+from protocols.measurement.live import Live
 from protocols.plc.packml import State
 
 if TYPE_CHECKING:

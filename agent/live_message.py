@@ -17,8 +17,8 @@ from agent.publisher import LastReceipt
 from protocols.measurement.account import ACCOUNT_INTS, Category
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.definition import Definition
+from protocols.measurement.live import Live
 from protocols.measurement.mapping import STOPS
-from protocols.measurement.meter import Live
 from protocols.measurement.ratios import throughput_per_hour
 from protocols.measurement.timeline import Stop
 from protocols.wire.live import MAX_BYTES, VERSION

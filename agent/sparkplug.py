@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from agent.line import Line
 from protocols.errors import Malformed
 from protocols.measurement.figure import Figure
-from protocols.measurement.meter import Live
+from protocols.measurement.live import Live
 from protocols.measurement.ratios import availability, effectiveness, oee, quality, throughput_per_hour
 from protocols.wire import sparkplug as names
 from protocols.wire.sparkplug import BD_SEQ, REBIRTH, SEQUENCE_NUMBERS, WAITING, Kind, Topic

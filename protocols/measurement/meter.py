@@ -25,8 +25,6 @@ from protocols.measurement.timeline import Resolved, Stop, Stretch
 from protocols.measurement.windows import Cut, Seen, accounts, cuts
 from protocols.plc.sample import SampleBlock
 
-__all__ = ["LineMeter", "Live"]
-
 
 class LineMeter:
     """Measures one line from `start_ms` on, or goes on from a `carry`."""

@@ -19,7 +19,8 @@ from hub.live_wire import parse_live
 from protocols.measurement.account import Category
 from protocols.measurement.configuration import LineConfiguration
 from protocols.measurement.definition import ISO, Definition
-from protocols.measurement.meter import LineMeter, Live
+from protocols.measurement.live import Live
+from protocols.measurement.meter import LineMeter
 from protocols.measurement.timeline import Stop
 from protocols.plc.packml import State
 from protocols.plc.roles import SignalRole

@@ -17,7 +17,7 @@ from agent.publisher import Backoff, Publisher
 from agent.raw_meter import RawMeter
 from agent.sparkplug import Sparkplug
 from agent.spool import Spool
-from protocols.measurement.meter import Live
+from protocols.measurement.live import Live
 from protocols.plc.roles import SignalRole
 from protocols.wire.sparkplug import REBIRTH
 from protocols.wire.sparkplug_payload import DataType, Metric, encode_payload
