@@ -69,12 +69,12 @@ def _tcp(data: bytes, ask: Ask) -> bytes | None:
     if len(data) < _HEADER + 2:
         return None
     transaction, protocol, length = (int.from_bytes(data[at : at + 2], "big") for at in (0, 2, 4))
+    if protocol:
+        raise NoAnswer("what answers there is not Modbus TCP; are host and port right?")
     if transaction != ask.transaction:
         if transaction == 0:
             raise NoAnswer("the device answers without a transaction id; its answers cannot be told apart")
         raise NoAnswer("the device answers what was asked before")
-    if protocol:
-        raise NoAnswer("what answers there is not Modbus TCP")
     if data[6] != ask.device_id:
         mend = f"write: device_id = {data[6]}" if ask.device_id in (0, 255) else "is another device on this link?"
         raise NoAnswer(f"device {data[6]} answers instead of {ask.device_id}; {mend}")

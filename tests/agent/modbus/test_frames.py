@@ -88,6 +88,7 @@ def test_an_exception_is_told_from_silence(ask: Ask, rtu: bool, code: int) -> No
         (Ask(7, 1, 3, 2), "0000 0000 0005 01 03 02 0009", "without a transaction id"),
         (Ask(7, 1, 3, 2), "0006 0000 0005 01 03 02 0009", "what was asked before"),
         (Ask(7, 1, 3, 2), "0007 0001 0005 01 03 02 0009", "is not Modbus TCP"),
+        (Ask(7, 1, 3, 2), b"HTTP/1.1 400 Bad Request".hex(), "is not Modbus TCP; are host and port right?"),
         (Ask(7, 1, 3, 2), "0007 0000 0007 01 03 02 0009", "says it has 7 bytes where 5 belong"),
         (Ask(7, 1, 3, 2), "0007 0000 0005 01 04 02 0009", "asked for function 3, got function 4"),
         (Ask(7, 1, 3, 2), "0007 0000 0005 01 84 02", "asked for function 3"),
