@@ -49,8 +49,11 @@ _NONSENSE: Final = (
     OverflowError, RecursionError, struct.error, InvalidSignature,
     uacrypto.InvalidSignature,  # type: ignore[attr-defined]
 )  # fmt: skip
-_MOST_RECEIVED: Final = 64 * 1024 * 1024
-"""Bytes of one answer; a peer must not fill the memory."""
+_MOST_RECEIVED: Final = 16 * 1024 * 1024
+"""Bytes of one answer; a peer must not fill the memory. It is told, and who has more to say is asked for less."""
+_MOST_CHUNKS: Final = _MOST_RECEIVED // 1024
+_CHUNK_BYTES: Final = 65_536
+"""What our Hello says that a chunk may have."""
 _GOODBYE_S: Final = 2.0
 _NEVER_S: Final = 86_400.0
 
@@ -77,6 +80,12 @@ class ReadOnlySocket(UASocketProtocol):
     request_bytes = 0
     """How long a request may be, as the server said; 0: it did not say."""
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # asyncua keeps what it has of a chunk until there is as much as its header claims, which may be 4 GB.
+        if len(self.receive_buffer or b"") > max(_CHUNK_BYTES, self._connection._limits.max_recv_buffer):
+            self.disconnect_socket()
+
     def _send_request(
         self, request: Any, timeout: float = 1, message_type: Any = ua.MessageType.SecureMessage
     ) -> asyncio.Future[Any]:
@@ -90,9 +99,9 @@ class ReadOnlySocket(UASocketProtocol):
         # (Part 6, 7.1.2.4): a server that takes small requests and gives long answers would be cut off.
         limits = self._connection._limits
         limits.max_send_buffer = answer.ReceiveBufferSize
-        limits.max_recv_buffer = max(answer.SendBufferSize, 65_536)
+        limits.max_recv_buffer = min(max(answer.SendBufferSize, _CHUNK_BYTES), _MOST_RECEIVED)
         limits.max_message_size = _MOST_RECEIVED
-        limits.max_chunk_count = 0
+        limits.max_chunk_count = _MOST_CHUNKS  # chunks may be empty, and each is kept
         sizes = [answer.MaxMessageSize, answer.MaxChunkCount * answer.ReceiveBufferSize * 9 // 10]
         self.request_bytes = min((size for size in sizes if size > 0), default=0)
         return answer

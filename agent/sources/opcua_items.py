@@ -19,7 +19,7 @@ from asyncua.ua.status_codes import StatusCodes
 from agent.certificates import printable
 from agent.config_opcua import OpcuaTag
 from agent.line import Fresh, LineInput
-from agent.sources.opcua_wire import Changes, Told
+from agent.sources.opcua_wire import Changes, Told, Unread
 from agent.sources.opcua_words import status_words
 from protocols.plc.roles import COUNTER_ROLES, SPEED_SCALE, SignalRole
 
@@ -270,7 +270,7 @@ def number_of(tag: OpcuaTag, product_codes: Mapping[str, int], value: Any) -> in
         return code
     if role is SignalRole.ORDER and isinstance(value, int | float):
         return int(bool(value))
-    if role is SignalRole.SPEED and isinstance(value, int | float) and math.isfinite(value):
+    if role is SignalRole.SPEED and isinstance(value, int | float) and math.isfinite(value * SPEED_SCALE):
         return math.floor(value * SPEED_SCALE)
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -279,7 +279,7 @@ def number_of(tag: OpcuaTag, product_codes: Mapping[str, int], value: Any) -> in
     # Not the value itself: one that changes each second would be said each second.
     if isinstance(value, str):
         return f"{name}: a whole number is needed, it says a text; say what each text means: texts = {{ … = 1 }}"
-    kinds = {float: "a number with decimals", list: "a list", type(None): "nothing"}
+    kinds = {float: "a number with decimals", list: "a list", Unread: "a structure", type(None): "nothing"}
     return f"{name}: a whole number is needed, it says {kinds.get(type(value), type(value).__name__)}; check the tag"
 
 

@@ -41,6 +41,8 @@ _MODES: Final = {
 }
 _NAMES: Final = {policy.URI: name for name, policy in POLICY_CLASSES.items()}
 _STRONG: Final = frozenset(policy.URI for name, policy in POLICY_CLASSES.items() if name not in ("None", *DEPRECATED))
+_LEAST_LIFETIME_MS: Final = 1000
+"""A server that says of a channel that it ends at once must not have it renewed without a pause."""
 _LOGINS: Final = {
     ua.UserTokenType.Anonymous: "without a login",
     ua.UserTokenType.UserName: "with a user name",
@@ -69,6 +71,17 @@ class SecuredClient(ReadOnlyClient):
             # Some servers hang up without the reason that Part 6, 7.1.5 asks for.
             mend = "accept this gateway's certificate on the server (linetally-agent certificates), compare both clocks"
             raise NotSecure(f"the server hung up when the secured channel was opened: {mend}") from error
+        self.secure_channel_timeout = max(self.secure_channel_timeout, _LEAST_LIFETIME_MS)
+
+    def server_policy(self, token_type: ua.UserTokenType) -> ua.UserTokenPolicy:
+        """How a login of this kind is protected. asyncua takes the first way that the server lists; here, the best."""
+        self._policy_ids = sorted(self._policy_ids, key=self._weakness)
+        return super().server_policy(token_type)
+
+    def _weakness(self, way: ua.UserTokenPolicy) -> int:
+        uri = way.SecurityPolicyUri or self.security_policy.URI  # Part 4, UserTokenPolicy: none is the channel's
+        plain = uri == security_policies.SecurityPolicyNone.URI
+        return 0 if uri in _STRONG else 1 if uri == self.security_policy.URI and not plain else 2 if plain else 3
 
     async def activate_session(
         self, username: str | None = None, password: str | None = None, certificate: x509.Certificate | None = None
@@ -110,7 +123,7 @@ async def secured_client(source: OpcuaSource, identity: Identity | None, trust: 
     if source.policy != "None":
         assert identity is not None
         client.application_uri = identity.application_uri
-        endpoint = await _endpoint(source)
+        endpoint = await asked(_endpoint(source))
         der = check_certificate(trust, endpoint.ServerCertificate, endpoint.Server.ApplicationUri, source.policy)
         await client.set_security(
             POLICY_CLASSES[source.policy],

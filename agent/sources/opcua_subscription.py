@@ -52,7 +52,7 @@ class Subscription:
         self._silence_s = LEAST_SILENCE_S
         self._grace_s = 1.0
         self._id = 0
-        self._next = 0
+        self._next = 1  # Part 4, 5.14.1.1
         self._heard_s = time.monotonic()
         self._heard_ms = items.now_ms()
         self._ended = ""
@@ -95,14 +95,17 @@ class Subscription:
 
     async def forget(self, items: Sequence[Item]) -> None:
         """Takes back the monitored items of tags that nobody reads now, or whose nodes may be others now."""
-        old = [item for item in items if item.monitored is not None]
-        if old:
+
+        async def delete(part: list[Any]) -> list[Any]:
             parameters = ua.DeleteMonitoredItemsParameters()
             parameters.SubscriptionId = self._id
-            parameters.MonitoredItemIds = [item.monitored for item in old]
-            with contextlib.suppress(*LINK_ERRORS):  # the server may have dropped them itself
-                await asked(self._session.delete_monitored_items(parameters))
-        for item in old:
+            parameters.MonitoredItemIds = part
+            return await self._session.delete_monitored_items(parameters)
+
+        old = [item.monitored for item in items if item.monitored is not None]
+        with contextlib.suppress(*LINK_ERRORS):  # the server may have dropped them itself
+            await self._limits.monitor.ask(old, delete, 4)
+        for item in items:
             item.monitored = None
 
     async def _create(
@@ -151,11 +154,12 @@ class Subscription:
         message = result.NotificationMessage
         contents = message.NotificationData or []
         number = int(message.SequenceNumber)
-        # Part 4, 7.26: numbers follow each other; that of a keep-alive is the one to come.
-        if self._next and number > self._next:
+        # Part 4, 7.26: numbers follow each other; that of a keep-alive is the one to come. Some servers say the last.
+        if number > self._next:
             self._items.gap(f"{number - self._next} notifications of the server did not arrive", self._heard_ms)
             self._read_again = True
-        self._next = number + 1 if contents else number
+        if contents or number > self._next:
+            self._next = number + bool(contents)
         heard_ms, self._heard_ms, self._heard_s = self._heard_ms, self._items.now_ms(), time.monotonic()
         for content in contents:
             if isinstance(content, list):

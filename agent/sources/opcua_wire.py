@@ -2,7 +2,8 @@
 
 Decides nothing of what a value is worth. asyncua makes some thirty calls and four objects of each value, and takes the
 picoseconds of the source for the server's time; here a number with its times is one call of `struct`. The answer around
-the values, and a value that is no plain number, are asyncua's to read.
+the values, and a value that is no plain number, are asyncua's to read; but a structure is passed over, since no tag is
+one: asyncua fails at those that it knows otherwise, and with it all values of the answer would be lost.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from asyncua.common.utils import Buffer
 from asyncua.ua import ua_binary
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.ua_binary import Primitives
+from asyncua.ua.uaerrors import UaError
 
 
 class Told(NamedTuple):
@@ -27,6 +29,10 @@ class Told(NamedTuple):
     status: int = 0
     source_ms: int | None = None
     server_ms: int | None = None
+
+
+class Unread(bytes):
+    """A structure, or some, as it came."""
 
 
 Changes = list[tuple[int, Told]]
@@ -39,6 +45,9 @@ _NUMBERS: Final = {1: "?", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", 8: "q
 _VALUE, _STATUS, _SOURCE, _SERVER, _SOURCE_PICO, _SERVER_PICO = (1 << bit for bit in range(6))
 _ABSENT: Final = (0, None)
 _HANDLE: Final = Struct("<I").unpack_from
+_LENGTH: Final = Struct("<i").unpack_from
+_STRUCTURE: Final = 22  # Part 6, 5.1.2, the type; and of 5.2.2.16, the bits of a value's first byte:
+_KIND, _HAS_DIMENSIONS, _IS_ARRAY = 63, 64, 128
 _LENGTH_BYTES: Final = 4
 _DATA_CHANGE: Final = ua.NodeId(ua.Int32(ObjectIds.DataChangeNotification_Encoding_DefaultBinary))
 _WITH_BODY: Final = b"\x01"
@@ -91,7 +100,9 @@ def told_at(data: bytes, at: int) -> tuple[Told, int]:
     else:
         value, mask = None, data[at]
         at += 1
-        if mask & _VALUE:
+        if mask & _VALUE and data[at] & _KIND == _STRUCTURE:
+            value, at = _structures(data, at)
+        elif mask & _VALUE:
             buffer = Buffer(data, at)
             value = ua_binary.variant_from_binary(buffer).Value
             at = buffer.cur_pos
@@ -100,6 +111,42 @@ def told_at(data: bytes, at: int) -> tuple[Told, int]:
     # 0 is no time (Part 6, 5.2.2.5).
     source_ms = source // _TICKS_A_MS - _EPOCH_MS if source else None
     return Told(value, status, source_ms, server // _TICKS_A_MS - _EPOCH_MS if server else None), at + shape.size
+
+
+_array_of = ua_binary._create_uatype_array_deserializer
+
+
+def _some_of(kind: ua.VariantType) -> Callable[[Any], list[Any] | None]:
+    """asyncua makes a list as long as is claimed; what has no bytes may be claimed as often as a peer likes."""
+    return _none_of if kind is ua.VariantType.Null else _array_of(kind)
+
+
+def _none_of(data: Any) -> list[Any]:
+    if Primitives.Int32.unpack(data) > 0:
+        raise UaError("a list of nothing")
+    return []
+
+
+ua_binary._create_uatype_array_deserializer = _some_of  # type: ignore[assignment]
+
+
+def _structures(data: bytes, at: int) -> tuple[Unread, int]:
+    """A variant of one structure or an array of them (Part 6, 5.2.2.15), and the place after it."""
+    first, encoding = at, data[at]
+    at += 1
+    (count,) = _LENGTH(data, at) if encoding & _IS_ARRAY else (1,)
+    at += _LENGTH_BYTES if encoding & _IS_ARRAY else 0
+    for _ in range(count):
+        buffer = Buffer(data, at)
+        ua_binary.nodeid_from_binary(buffer)
+        at = buffer.cur_pos + 1
+        if data[at - 1]:
+            at += _LENGTH_BYTES + max(0, _LENGTH(data, at)[0])
+    if encoding & _HAS_DIMENSIONS:
+        at += _LENGTH_BYTES * (1 + max(0, _LENGTH(data, at)[0]))
+    if at > len(data):
+        raise IndexError("a structure is longer than the answer")
+    return Unread(data[first:at]), at
 
 
 def read_answer(answer: Buffer) -> list[Told]:

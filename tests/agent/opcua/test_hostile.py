@@ -103,3 +103,43 @@ def test_flipped_bits_in_answers_are_survived(tmp_path: Path, free_port: Callabl
         await plc.stop()
 
     asyncio.run(scenario())
+
+
+CLAIMS = b"MSGF" + (2**32 - 1).to_bytes(4, "little")
+EMPTY = b"MSGC" + (24).to_bytes(4, "little") + bytes(8)
+
+
+def chunks(first: int) -> bytes:
+    """A megabyte of parts of an answer, of which each is allowed and empty, and none is the last."""
+    return b"".join(EMPTY + number.to_bytes(4, "little") + bytes(4) for number in range(first, first + 40_000))
+
+
+@pytest.mark.parametrize("endless", ["one chunk", "chunks"])
+def test_an_answer_without_an_end_does_not_fill_the_memory(
+    tmp_path: Path, free_port: Callable[[], int], endless: str
+) -> None:
+    async def scenario() -> None:
+        cut_off: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(4096)
+            writer.write(ACKNOWLEDGE + (CLAIMS if endless == "one chunk" else b""))
+            said = 0
+            try:
+                while said < 64:
+                    writer.write(bytes(1_000_000) if endless == "one chunk" else chunks(40_000 * said))
+                    await writer.drain()
+                    said += 1
+            except ConnectionError:
+                pass
+            writer.transport.abort()
+            if not cut_off.done():
+                cut_off.set_result(said)
+
+        hostile = await asyncio.start_server(speak, "127.0.0.1", port := free_port())
+        async with reading(tmp_path, f"opc.tcp://127.0.0.1:{port}", TAGS, timeout_ms=60_000):
+            assert await asyncio.wait_for(cut_off, 60) < 64
+        hostile.close()
+        await hostile.wait_closed()
+
+    asyncio.run(scenario())

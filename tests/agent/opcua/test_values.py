@@ -43,7 +43,8 @@ def test_texts_mean_what_the_tag_says(value: object, number: int | None) -> None
         (TOTAL, float("inf"), None), (TOTAL, [1, 2], None), (TOTAL, None, None), (TOTAL, "17", None),
         (SignalRole.ORDER, 3, 1), (SignalRole.ORDER, False, 0), (SignalRole.ORDER, "yes", None),
         (SignalRole.SPEED, 1.5, 3 * SPEED_SCALE // 2),
-        (SignalRole.SPEED, float("inf"), None), (PRODUCT, "Cola", 5), (PRODUCT, "Tea", None), (PRODUCT, 7, 7),
+        (SignalRole.SPEED, float("inf"), None), (SignalRole.SPEED, 1.7e308, int(1.7e308)),
+        (PRODUCT, "Cola", 5), (PRODUCT, "Tea", None), (PRODUCT, 7, 7),
     ],
 )  # fmt: skip
 def test_numbers(role: SignalRole, value: object, number: int | None) -> None:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.sources.opcua_items import Items
-from agent.sources.opcua_wire import Told, changes, publish_answer, read_answer, told_at
+from agent.sources.opcua_wire import Told, Unread, changes, publish_answer, read_answer, told_at
 from tests.agent.opcua.support import STATE, Plc, reading
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -98,6 +98,34 @@ def test_many_alike_are_read_as_each_of_them(
     assert [type(told.value) for _, told in found] == [type(told.value) for _, told in values]
     with pytest.raises((struct.error, IndexError, ua.uaerrors.UaError)):
         changes(body[: -1 - cut])
+
+
+STRUCTURES = (
+    # That asyncua knows, shorter than it knows it; of the maker's own; without a body; two of them; a matrix of one.
+    b"\x16\x01\x00\x60\x03\x01\x04\x00\x00\x00abcd",
+    b"\x16\x01\x03\xbb\x0b\x01\x04\x00\x00\x00abcd",
+    b"\x16\x00\x00\x00",
+    b"\x96\x02\x00\x00\x00\x01\x00\x60\x03\x01\x02\x00\x00\x00ab\x00\x00\x00",
+    b"\xd6\x01\x00\x00\x00\x01\x00\x60\x03\x01\x01\x00\x00\x00a\x02\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00",
+)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_structure_is_passed_over_and_what_comes_after_it_is_read(structure: bytes) -> None:
+    value = b"\x05" + structure + struct.pack("<q", 116_444_736_000_010_000)
+    body = struct.pack("<i", 2) + struct.pack("<I", 3) + value + struct.pack("<I", 4) + b"\x01\x07\x05\x00\x00\x00"
+    assert changes(body) == [(3, Told(Unread(structure), 0, 1)), (4, Told(5))]
+    for length in range(4, 4 + 4 + len(value)):
+        with pytest.raises((struct.error, IndexError, ua.uaerrors.UaError)):
+            changes(body[:length])
+
+
+def test_a_list_of_nothing_is_not_as_long_as_it_says() -> None:
+    """Six bytes would make a list that no gateway has the memory for."""
+    assert told_at(b"\x01\x80\x00\x00\x00\x00", 0)[0] == Told([])
+    for inside in (b"\x01", b"\x01\x98\x01\x00\x00\x00"):
+        with pytest.raises(ua.UaError, match="a list of nothing"):
+            told_at(inside + b"\x80\x00\x00\x10\x00", 0)
 
 
 def test_picoseconds_stand_behind_their_own_time() -> None:
