@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,11 +20,16 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "install-agent"
 
 
+def environment(destination: Path, python: str | Path) -> dict[str, str]:
+    own = {"PYTHON": str(python), "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "DESTDIR": str(destination)}
+    return {**os.environ, **own}
+
+
 def install(
     destination: Path, *options: str, python: str | Path = sys.executable, fails: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    own = {"PYTHON": str(python), "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "DESTDIR": str(destination)}
-    done = subprocess.run([SCRIPT, *options], capture_output=True, text=True, timeout=110, env={**os.environ, **own})
+    env = environment(destination, python)
+    done = subprocess.run([SCRIPT, *options], capture_output=True, text=True, timeout=110, env=env)
     assert (done.returncode != 0) is fails, done.stdout + done.stderr
     return done
 
@@ -131,8 +140,8 @@ daemon-reload) cp "$DESTDIR/etc/systemd/system/linetally-agent.service" "$DESTDI
 is-enabled) test -e "$DESTDIR/enabled" ;;
 restart)
     cmp -s "$DESTDIR/loaded" "$in_use/share/linetally-agent.service" || echo "not its unit" >>"$DESTDIR/log"
-    "$in_use/bin/linetally-agent" run ;;
-is-active) test -e "$DESTDIR/enabled" && "$in_use/bin/linetally-agent" alive ;;
+    "$in_use/bin/linetally-agent" run >/dev/null ;;
+is-active) test -e "$DESTDIR/enabled" && "$in_use/bin/linetally-agent" alive >/dev/null ;;
 esac
 """
 INSTALL = """\
@@ -200,6 +209,55 @@ def test_an_upgrade_that_does_not_stay_up_gives_way_to_the_version_before(
     assert str((home / "current").readlink()) == first
 
 
+@contextmanager
+def begun(destination: Path, wheels: Path, python: Path, when: Callable[[], bool]) -> Iterator[subprocess.Popen[str]]:
+    """An installation as soon as `when` is so; a terminal's, with a process group of its own."""
+    command = [str(SCRIPT), "--wheels", str(wheels)]
+    env = environment(destination, python)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, text=True, start_new_session=True, env=env) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not when():
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_cut_short_it_leaves_nothing(tmp_path: Path, wheels: Path, number: signal.Signals) -> None:
+    root, slow = tmp_path / "root", tmp_path / "python"
+    slow.write_text(f'#!/bin/sh\n[ "$1 $2" = "-m venv" ] && mkdir "$3" && sleep 60\nexec "{sys.executable}" "$@"\n')
+    slow.chmod(0o755)
+    home = root / "opt" / "linetally-agent"
+    with begun(root, wheels, slow, lambda: home.exists() and any(home.iterdir())) as process:
+        os.killpg(process.pid, number)
+        assert "Nothing was changed" in process.communicate(timeout=30)[0]
+        assert process.returncode == 128 + number
+    assert not list(home.iterdir())
+
+
+def test_a_lost_connection_does_not_leave_a_version_in_use_that_falls(
+    machine: Path, tmp_path: Path, wheels: Path, quick_python: Path
+) -> None:
+    install(machine, "--wheels", str(wheels), python=quick_python)
+    home = machine / "opt" / "linetally-agent"
+    first = str((home / "current").readlink())
+    broken = fill(tmp_path / "broken", "sys.exit(sys.argv[1:] == ['alive'])")
+    subprocess.run(["sleep", "1.1"], check=True)  # a folder's name has seconds
+    log = machine / "log"
+    log.write_text("")
+    with begun(machine, broken, quick_python, lambda: "restart linetally-agent" in log.read_text()) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        os.killpg(process.pid, signal.SIGHUP)
+        assert process.wait(30) == 1
+    assert {path.name for path in home.iterdir()} == {first, "current"}, "as if nothing had been"
+
+
 def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
@@ -220,8 +278,8 @@ def test_an_old_python_is_named(tmp_path: Path) -> None:
     old = tmp_path / "python"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
-    environment = {**os.environ, "PYTHON": str(old), "DESTDIR": str(tmp_path / "root")}
-    done = subprocess.run([SCRIPT], capture_output=True, text=True, env=environment, timeout=20)
+    env = environment(tmp_path / "root", old)
+    done = subprocess.run([SCRIPT], capture_output=True, text=True, env=env, timeout=20)
     assert done.returncode == 2 and "Python 3.11 or later" in done.stderr
 
 
