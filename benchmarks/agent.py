@@ -59,16 +59,13 @@ def _measure(around: Rig, measured_s: float, *, jit: bool) -> list[Figure]:
         time.sleep(measured_s)
         after = look(process.pid)
     cpu = 100 * (after.cpu_s - before.cpu_s) / (after.at_s - before.at_s)
+    written = _DAY_S * (after.written - before.written) / (after.at_s - before.at_s) / 1e6
     is_goal = around.shape is FEWEST
     return [
         Figure(f"{words}: CPU", cpu, "% of a core", PEER_CPU_PERCENT / 10 if is_goal else None, at_most=True),
         Figure(f"{words}: memory", after.memory / 1e6, "MB", MEMORY_MB[jit] if is_goal else None, at_most=True),
         Figure(f"{words}: threads", float(after.threads), ""),
-        Figure(
-            f"{words}: written to the disk",
-            _DAY_S * (after.written - before.written) / 1e6 / (after.at_s - before.at_s),
-            "MB a day",
-        ),
+        *([Figure(f"{words}: written to the disk", written, "MB a day")] if measured_s >= _MEASURED_S else []),
         Figure(f"{words}: first telemetry", first_s, "s", 0.5 if is_goal else None, at_most=True),
         Figure(f"{words}: all lines known", max(around.hub.live_s.values()) - began_s, "s"),
         Figure(f"{words}: CPU until then", start_s, "s"),
