@@ -204,48 +204,79 @@ def test_what_arrives_unasked_closes_the_connection(free_port: Callable[[], int]
     asyncio.run(scenario())
 
 
-def test_an_answer_that_comes_very_late_is_told_by_its_length(free_port: Callable[[], int]) -> None:
-    """RTU behind a gateway: the device is stuck for a while, then answers all that it was asked, in order, to whoever
-    is connected by then. All requests are for one register; only a request of another length can show what is old."""
+class Slow:
+    """RTU behind a gateway: while it is `stuck` the device answers nothing, and later all that it was asked, in order,
+    to whoever is connected by then. Each register holds its own address."""
 
-    async def scenario() -> None:
-        port = free_port()
-        writers: list[asyncio.StreamWriter] = []
-        kept: list[bytes] = []
-        stuck = True
+    def __init__(self) -> None:
+        self.stuck = True
+        self._writers: list[asyncio.StreamWriter] = []
+        self._kept: list[bytes] = []
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writers.append(writer)
-            while request := await reader.read(8):
-                address, count = struct.unpack(">HH", request[2:6])
-                body = bytes([request[0], 3, 2 * count]) + struct.pack(f">{count}H", *range(address, address + count))
-                kept.append(body + FramerRTU.compute_CRC(body).to_bytes(2, "big"))
-                if not stuck:
-                    flush()
-            writer.close()
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        while request := await reader.read(8):
+            address, count = struct.unpack(">HH", request[2:6])
+            body = bytes([request[0], 3, 2 * count]) + struct.pack(f">{count}H", *range(address, address + count))
+            self._kept.append(body + FramerRTU.compute_CRC(body).to_bytes(2, "big"))
+            if not self.stuck:
+                self.free()
+        writer.close()
 
-        def flush() -> None:
-            while kept:
-                writers[-1].write(kept.pop(0))
+    def answer_one(self) -> None:
+        self._writers[-1].write(self._kept.pop(0))
 
-        server = await asyncio.start_server(serve, "127.0.0.1", port)
-        now = [0.0]
-        with Link(ModbusLink("rtu-over-tcp", "127.0.0.1", port), lambda: now[0]) as link:
-            found: dict[int, list[int]] = {}
-            for address in range(100, 112):
-                now[0] += 60.0
-                if address == 103:
-                    # One answer in the middle of this request, after the silence that follows a timeout.
-                    asyncio.get_running_loop().call_later(0.06, lambda: writers[-1].write(kept.pop(0)))
-                stuck = address < 105
-                try:
-                    found[address] = await link.read(read(address=address), 0.05)
-                except DeviceFailed:
-                    assert address < 110, "it does not recover"
-        assert len(found) >= 2
-        assert found == {address: [address] for address in found}
+    def free(self) -> None:
+        self.stuck = False
+        while self._kept:
+            self.answer_one()
+
+
+@asynccontextmanager
+async def slow_device(port: int) -> AsyncIterator[Slow]:
+    made = Slow()
+    server = await asyncio.start_server(made.serve, "127.0.0.1", port)
+    try:
+        yield made
+    finally:
         server.close()
         await asyncio.sleep(0.02)
+
+
+def test_an_answer_that_comes_very_late_is_told_by_its_length(free_port: Callable[[], int]) -> None:
+    """All requests are for one register; only a request of another length can show what is old."""
+
+    async def scenario() -> None:
+        now = [0.0]
+        async with slow_device(port := free_port()) as made:
+            with Link(ModbusLink("rtu-over-tcp", "127.0.0.1", port), lambda: now[0]) as link:
+                found: dict[int, list[int]] = {}
+                for address in range(100, 112):
+                    now[0] += 60.0
+                    if address == 103:
+                        # One answer in the middle of this request, after the silence that follows a timeout.
+                        asyncio.get_running_loop().call_later(0.06, made.answer_one)
+                    made.stuck = address < 105
+                    try:
+                        found[address] = await link.read(read(address=address), 0.05)
+                    except DeviceFailed:
+                        assert address < 110, "it does not recover"
+        assert len(found) >= 2
+        assert found == {address: [address] for address in found}
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_comes_a_little_late_spoils_no_other(free_port: Callable[[], int]) -> None:
+    """It comes in the silence that follows a timeout, and is thrown away."""
+
+    async def scenario() -> None:
+        async with slow_device(port := free_port()) as made:
+            with Link(ModbusLink("rtu-over-tcp", "127.0.0.1", port)) as link:
+                asyncio.get_running_loop().call_later(0.3, made.free)
+                with pytest.raises(DeviceFailed, match="no answer in time"):
+                    await link.read(read(address=100), 0.2)
+                assert await link.read(read(address=101), 0.2) == [101]
 
     asyncio.run(scenario())
 
