@@ -41,10 +41,11 @@ class Part:
     product_codes: dict[str, int]
     begun: bool = False
     gaps: int = 0
-    said: dict[SignalRole, set[str]] = field(default_factory=dict)
+    said: dict[SignalRole | None, set[str]] = field(default_factory=dict)
 
-    def say(self, role: SignalRole, words: str) -> None:
-        """Once for each thing to say: a bad tag must not fill the log, nor keep the others from being said."""
+    def say(self, role: SignalRole | None, words: str) -> None:
+        """Once for each thing to say of a tag, or of all (None): a bad tag must not fill the log, nor keep the others
+        from being said."""
         said = self.said.setdefault(role, set())
         if words not in said and len(said) < _MOST_SAID:
             said.add(words)
@@ -142,6 +143,11 @@ class Items:
         words = printable(words, _LONGEST_WORDS)
         for part in self.parts:
             part.line.lost(words)
+
+    def say(self, words: str) -> None:
+        """To each line, once."""
+        for part in self.parts:
+            part.say(None, words)
 
     def begin(self) -> None:
         """A new connection: nothing of the one before holds."""

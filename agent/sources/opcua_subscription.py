@@ -7,6 +7,7 @@ in their sequence is a gap; a tag that changed without a word is found by readin
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -26,6 +27,8 @@ from agent.sources.opcua_words import status_words
 
 LEAST_SILENCE_S: Final = 5.0
 """A flow is never called dead sooner."""
+_SLACK_MS: Final = 250
+"""A server may be so much slower than it was asked to: a line waits somewhat longer for its values anyhow."""
 _NAMESPACES: Final = 0
 """The handle of the server's list of namespaces, watched beside the tags."""
 _NO_FILTER: Final = frozenset(
@@ -48,6 +51,8 @@ class Subscription:
         self._limits = limits
         self._items = items
         self._namespaces = namespaces
+        self._keep_alive_s = keep_alive_s
+        self._publishing_ms = float(source.publishing_interval_ms)
         self._keep_alive_count = max(1, int(keep_alive_s * 1000 / source.publishing_interval_ms))
         self._silence_s = LEAST_SILENCE_S
         self._grace_s = 1.0
@@ -72,10 +77,16 @@ class Subscription:
         result = await asked(self._session.create_subscription(parameters, self._published))
         self._id = result.SubscriptionId
         self._heard_s = time.monotonic()
-        self._silence_s = max(
-            LEAST_SILENCE_S, 4 * result.RevisedMaxKeepAliveCount * result.RevisedPublishingInterval / 1000
-        )
-        self._grace_s = 1.0 + 2 * (result.RevisedPublishingInterval + self._source.sampling_interval_ms) / 1000
+        self._publishing_ms = result.RevisedPublishingInterval
+        alive_s = result.RevisedMaxKeepAliveCount * self._publishing_ms / 1000
+        self._silence_s = max(LEAST_SILENCE_S, 4 * alive_s)
+        self._grace_s = 1.0 + 2 * (self._publishing_ms + self._source.sampling_interval_ms) / 1000
+        self._compare("publishing_interval_ms", self._source.publishing_interval_ms, self._publishing_ms)
+        if alive_s > 2 * self._keep_alive_s:
+            self._items.say(
+                f"the server says only every {alive_s:.0f} s that it lives: what has not changed for staleness_s is "
+                f"unknown until then; write: staleness_s = {math.ceil(3 * alive_s)}"
+            )
         some = self._items.all[0]
         watched = Item(some.tag, _NAMESPACES, some.part, own(ObjectIds.Server_NamespaceArray))
         await self._create([watched], quietly=True)
@@ -121,14 +132,30 @@ class Subscription:
             return await self._session.create_monitored_items(parameters)
 
         refused: list[tuple[Item, int]] = []
+        slowest_ms, shortest = 0.0, self._source.queue_size
         answers = await self._limits.monitor.ask(items, create, longest(nodes_of(items)) + 96)
         for item, answer in zip(items, answers, strict=True):
             if answer.StatusCode.value >> 30 == 0:
                 item.monitored = answer.MonitoredItemId
-                self._grace_s = max(self._grace_s, 1.0 + 3 * answer.RevisedSamplingInterval / 1000)
+                slowest_ms = max(slowest_ms, answer.RevisedSamplingInterval)
+                shortest = min(shortest, answer.RevisedQueueSize)
             elif not quietly:
                 refused.append((item, int(answer.StatusCode.value)))
+        self._grace_s = max(self._grace_s, 1.0 + 3 * slowest_ms / 1000)
+        if not quietly:
+            self._compare("sampling_interval_ms", self._source.sampling_interval_ms, slowest_ms)
+            if shortest <= 1 < self._source.queue_size and slowest_ms < self._publishing_ms:
+                self._items.say(
+                    "the server keeps only the last value of a tag: of two changes within "
+                    f"{self._publishing_ms:.0f} ms it tells one; lower publishing_interval_ms"
+                )
         return refused
+
+    def _compare(self, key: str, asked_ms: int, given_ms: float) -> None:
+        """A line waits for values as long as is configured: what comes later is measured too late."""
+        if given_ms > asked_ms + _SLACK_MS:
+            words = f"the server does not take {key} = {asked_ms}, only {given_ms:.0f}: changes come too late"
+            self._items.say(f"{words}; write: {key} = {math.ceil(given_ms)}")
 
     def _request(self, item: Item, plain: bool) -> Any:
         parameters = ua.MonitoringParameters()

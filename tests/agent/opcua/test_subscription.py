@@ -122,3 +122,28 @@ def test_as_many_are_given_back_at_once_as_the_server_takes(tmp_path: Path) -> N
         assert not any(item.monitored for item in items.all)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("settings", "revised", "words"),
+    [
+        ({}, {}, ""),
+        ({"publishing_interval_ms": 500}, {"publishing_ms": 2000, "keep_alive": 1}, "publishing_interval_ms = 2000"),
+        ({"sampling_interval_ms": 250}, {"sampling_ms": 1000}, "sampling_interval_ms = 1000"),
+        ({"publishing_interval_ms": 500}, {"publishing_ms": 700, "keep_alive": 2}, ""),
+        ({}, {"keep_alive": 50}, "staleness_s = 15"),
+        ({"publishing_interval_ms": 500}, {"publishing_ms": 500, "keep_alive": 2, "queue": 1}, "only the last value"),
+        ({"queue_size": 1}, {"queue": 1}, ""),
+    ],
+)
+def test_what_the_server_makes_of_what_is_asked_is_said_once_where_it_costs_values(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: Any, revised: Any, words: str
+) -> None:
+    async def scenario() -> None:
+        flow, items = await subscribed(tmp_path, Session(**revised), Recorder(), 5, **settings)
+        await flow.add(items.all)
+        said = [record.getMessage() for record in caplog.records]
+        assert len(said) == bool(words)
+        assert words in caplog.text
+
+    asyncio.run(scenario())
