@@ -3,7 +3,7 @@
 Decides when what is written: windows and raw chunks as they close, a statement when every line has closed an interval,
 a config record before the first measurement under it, a gap record for time in which the agent did not run, an
 amendment when somebody made one, a raw-gap record where raw chunks went, a heartbeat when nothing else was said for an
-hour. When the disk is full it keeps a bounded number of windows in memory.
+hour. While the disk takes nothing, what closed stays in memory (`held`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from agent import amendments
 from agent.clock import Clock
 from agent.config import AgentConfiguration
 from agent.config_line import LineSettings
+from agent.held import Held
 from agent.raw_bounds import DAY_MS, LOSSES_META, RawBounds
-from agent.raw_meter import LostRaw, RawMeter, closed_chunk
+from agent.raw_meter import RawMeter, closed_chunk
 from agent.seal import ClockLog, Sealer, Statement, statements
 from agent.spool import LineBatch, Spool, SpooledRecord, SpoolFull
 from agent.spool_salvage import DAMAGED, GAP_META, RAW_LOST_META, raw_lost
@@ -35,14 +36,11 @@ from protocols.plc.roles import ROLES
 from protocols.plc.sample import SampleBlock
 
 HEARTBEAT_MS: Final = 3_600_000
-HELD_WINDOWS: Final = 10_080
-"""Windows kept in memory while the disk is full: a week of minutes of one line, some 5 MB."""
 _RECORDS_A_COMMIT: Final = 64
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "spool"})
 
 NOT_RUNNING: Final = "agent not running"
 CHANGED: Final = "the line's configuration was changed"
-DISK_FULL: Final = "the gateway's disk was full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +60,8 @@ class Recorder:
         self._interval_ms = configuration.interval_ms
         self._lines = configuration.lines
         self._clock_log = ClockLog(clock, configuration.interval_ms)
-        self._held: list[LineBatch] = []
-        self._dropped: dict[str, tuple[int, int]] = {}
-        self._full = False
+        self._held = Held()
+        self._loses = False
         self.disk_full_since_ms: int | None = None
         self._check_owner(configuration.gateway_id, key)
         sequence, previous = spool.head()
@@ -189,33 +186,33 @@ class Recorder:
             chunks = tuple(meter.take_chunks())
             self._bounds.lost(meter.take_lost())
             meter.no_room = self._bounds.no_room
-            self._held.append(
+            self._held.add(
                 LineBatch(
                     configuration.line_id, configuration.hash, tuple(windows), meter.carry(), stops, chunks,
                     meter.open_chunk(),
                 )
             )  # fmt: skip
-        if not self._held:
+        batches = self._held.batches
+        if not batches:
             return
         try:
-            self._spool.commit(self._held, self._bounds.losses_meta())
+            self._spool.commit(batches, self._bounds.losses_meta())
         except SpoolFull as error:
             self._note_full(error)
             return
-        self._bounds.added(chunk for batch in self._held for chunk in batch.chunks)
-        self._held.clear()
-        self._note_room()
+        self._bounds.added(chunk for batch in batches for chunk in batch.chunks)
+        self._held.saved()
 
     def seal_due(self, closed_until_ms: int, *, all_of_it: bool = False) -> int:
         """Seals every whole interval that all lines have closed; the number of records that this made."""
-        if self._held:
+        if self._held.batches:
             return 0  # what is not durable yet must not be overtaken
         until_ms = closed_until_ms if all_of_it else closed_until_ms - closed_until_ms % self._interval_ms
         before = self._sealer.sequence
         try:
-            for line_id, (from_ms, to_ms) in list(self._dropped.items()):
-                self._chain(Gap(line_id, from_ms, to_ms, DISK_FULL), from_ms, to_ms)
-                del self._dropped[line_id]
+            while (gap := self._held.gap) is not None:
+                self._chain(gap, gap.from_ms, gap.to_ms)
+                self._held.told()
             self._seal(statements(self._spool.unsealed(until_ms), self._interval_ms))
             self._amend()
             self._tidy_raw()
@@ -223,6 +220,7 @@ class Recorder:
             now = self._clock.now_ms()
             if newest is not None and now - newest >= HEARTBEAT_MS:
                 self._chain(Heartbeat(), now, now)
+            self._note_room()  # only now: there may be room for windows, and none for the chain
         except SpoolFull as error:
             self._note_full(error)
         return self._sealer.sequence - before
@@ -321,23 +319,19 @@ class Recorder:
             )
 
     def _note_full(self, error: SpoolFull) -> None:
-        if not self._full:
-            self._full = True
+        if self.disk_full_since_ms is None:
             self.disk_full_since_ms = self._clock.now_ms()
-            words = "%s. Nothing is lost yet: %d windows are kept in memory"
-            _log.error(words, error, sum(len(batch.windows) for batch in self._held))
-        while sum(len(batch.windows) for batch in self._held) > HELD_WINDOWS and len(self._held) > 1:
-            lost = self._held.pop(0)
-            if lost.windows:
-                first = self._dropped.get(lost.line_id, (lost.windows[0].start_ms, 0))[0]
-                self._dropped[lost.line_id] = (first, lost.windows[-1].end_ms)
-            self._bounds.lost(LostRaw(c.line_id, c.start_ms, c.end_ms, DISK_FULL) for c in lost.chunks)
+            _log.error("%s. Nothing is lost: what is measured now waits in memory", error)
+        self._bounds.lost(self._held.shrink())
+        if not self._loses and self._held.gap is not None:
+            self._loses = True
+            _log.error("%s. The memory for it is full too: the oldest windows go, and become a signed gap", error)
 
     def _note_room(self) -> None:
-        if self._full:
-            self._full = False
+        if self.disk_full_since_ms is not None:
             self.disk_full_since_ms = None
-            _log.info("the disk takes data again; the windows in memory are safe now")
+            self._loses = False
+            _log.info("the disk takes data again; what waited in memory is safe now")
 
 
 def _config_body(configurations: list[LineConfiguration]) -> Configurations:

@@ -18,16 +18,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import app, raw_bounds, seal
-from agent import recorder as recorder_module
 from agent.__main__ import main
 from agent.challenges import answer
 from agent.clock import ManualClock
 from agent.commissioning.doctor_spool import spool_findings
 from agent.commissioning.finding import Level
 from agent.config import AgentConfiguration
+from agent.held import DISK_FULL
 from agent.line import Line
 from agent.raw_meter import ClosedChunk
-from agent.recorder import DISK_FULL, Recorder
+from agent.recorder import Recorder
 from agent.spool import Spool, SpoolFull
 from agent.spool_raw import RawSpan
 from protocols.evidence.bodies import Configurations, Measurement, RawGap
@@ -360,7 +360,7 @@ def test_what_was_lost_is_said_after_a_kill_too(tmp_path: Path, monkeypatch: pyt
 def test_a_full_disk_loses_chunks_with_their_windows_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "HELD_WINDOWS", 3)
+    monkeypatch.setattr("agent.held.HELD_WINDOWS", 3)
     with Spool.open(tmp_path) as spool:
         life = Life(tmp_path, spool, random.Random(3))
         life.live(5)

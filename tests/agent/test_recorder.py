@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent import recorder as module
 from agent.clock import ManualClock
 from agent.config import AgentConfiguration
+from agent.held import DISK_FULL
 from agent.line import Line
-from agent.recorder import CHANGED, DISK_FULL, NOT_RUNNING, Recorder
+from agent.recorder import CHANGED, NOT_RUNNING, Recorder
 from agent.spool import Spool, SpoolFull
 from protocols.errors import ConfigurationError
 from protocols.evidence.bodies import Configurations, Gap, Heartbeat, Measurement
@@ -116,9 +117,9 @@ def test_an_hour_of_nothing_is_a_heartbeat(tmp_path: Path, spool: Spool) -> None
 
 
 def test_a_full_disk_keeps_windows_in_memory_and_then_says_what_was_lost(
-    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "HELD_WINDOWS", 3)
+    monkeypatch.setattr("agent.held.HELD_WINDOWS", 3)
     gateway = Gateway(configuration(tmp_path), spool, START)
     gateway.run(START + 4 * MINUTE)
     commit = spool.commit
@@ -133,7 +134,9 @@ def test_a_full_disk_keeps_windows_in_memory_and_then_says_what_was_lost(
     gateway.run(START + 8 * MINUTE)
     assert gateway.recorder.disk_full_since_ms is None
     monkeypatch.setattr(spool, "commit", full)
-    gateway.run(START + 16 * MINUTE)
+    with caplog.at_level("ERROR", "linetally"):
+        gateway.run(START + 16 * MINUTE)
+    assert caplog.text.count("the oldest windows go, and become a signed gap") == 1
     monkeypatch.setattr(spool, "commit", commit)
     gateway.run(START + 31 * MINUTE)
     gap = next(body for body in bodies(spool) if isinstance(body, Gap))
@@ -142,6 +145,31 @@ def test_a_full_disk_keeps_windows_in_memory_and_then_says_what_was_lost(
     lost = set(range((gap.from_ms - START) // MINUTE, (gap.to_ms - START) // MINUTE))
     assert lost and set(measured) | lost == set(range(30)) and not set(measured) & lost
     assert {0, 1, 2, 3, 4, 5, 6} <= set(measured), "what fitted into memory was kept"
+
+
+def test_a_disk_with_room_for_windows_and_none_for_the_chain_is_full_once(
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = Gateway(configuration(tmp_path), spool, START)
+    gateway.run(START + 4 * MINUTE)
+    append = spool.append
+
+    def full(*_: object, **__: object) -> None:
+        raise SpoolFull("the disk is full; free some space")
+
+    monkeypatch.setattr(spool, "append", full)
+    with caplog.at_level("INFO", "linetally"):
+        gateway.run(START + 34 * MINUTE)
+        assert gateway.recorder.disk_full_since_ms is not None
+        monkeypatch.setattr(spool, "append", append)
+        gateway.run(START + 36 * MINUTE)
+    assert gateway.recorder.disk_full_since_ms is None
+    said = [record.getMessage() for record in caplog.records if "disk" in record.getMessage()]
+    assert said == [
+        "the disk is full; free some space. Nothing is lost: what is measured now waits in memory",
+        "the disk takes data again; what waited in memory is safe now",
+    ]
+    assert [(w.start_ms - START) // MINUTE for w in windows(spool)] == list(range(30))
 
 
 def test_another_gateways_spool_is_refused(tmp_path: Path, spool: Spool) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from agent.backoff import FIRST_S, LONGEST_S, Backoff
 from agent.clock import ManualClock
+from agent.held import DISK_FULL, HELD_WINDOWS
 from agent.publisher import Publisher
-from agent.recorder import DISK_FULL, HELD_WINDOWS, Recorder
+from agent.recorder import Recorder
 from agent.spool import SPOOL_FILE, LineBatch, Spool, SpoolFull
 from benchmarks.soak import Soaked, slope_an_hour, soak
 from protocols.evidence.bodies import Gap, Measurement
