@@ -22,6 +22,7 @@ LOCK_FILE: Final = "agent.lock"
 DOUBT_FILE: Final = "spool.doubt"
 """Where it is the whole spool is checked before it is used: the agent ended by an error, or found it damaged."""
 RAW_CHUNKS: Final = "raw_chunk"
+_CACHE: Final = "cache_size = -512"  # KiB: the pages of fifty lines; 2 MB would fill with what is not read again
 _SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -48,6 +49,12 @@ CREATE TABLE raw_chunk (
     kid BLOB, sequence INTEGER, chunk BLOB NOT NULL);
 CREATE INDEX raw_chunk_time ON raw_chunk (line, end_ms, size);
 CREATE INDEX raw_chunk_record ON raw_chunk (sequence, line);
+CREATE TABLE raw_held (line TEXT PRIMARY KEY, chunks INTEGER NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER raw_more AFTER INSERT ON raw_chunk BEGIN
+    INSERT INTO raw_held VALUES (new.line, 1, new.size)
+    ON CONFLICT DO UPDATE SET chunks = chunks + 1, size = size + excluded.size; END;
+CREATE TRIGGER raw_less AFTER DELETE ON raw_chunk BEGIN
+    UPDATE raw_held SET chunks = chunks - 1, size = size - old.size WHERE line = old.line; END;
 CREATE TABLE raw_open (line TEXT PRIMARY KEY, configuration_hash BLOB NOT NULL, chunk BLOB NOT NULL) WITHOUT ROWID;
 """
 
@@ -74,7 +81,7 @@ def take_lock(path: Path) -> int:
 def prepare(connection: apsw.Connection, path: Path) -> None:
     # No mmap: an I/O error would be a signal instead of an error code.
     wait_for_others(connection)
-    for pragma in ("mmap_size = 0", "journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 500"):
+    for pragma in ("mmap_size = 0", "journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 500", _CACHE):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     in_doubt = path.with_name(DOUBT_FILE)
     whole = in_doubt.exists()

@@ -29,7 +29,7 @@ from agent.line import Line
 from agent.raw_meter import ClosedChunk
 from agent.recorder import Recorder
 from agent.spool import Spool, SpoolFull
-from agent.spool_raw import RawSpan
+from agent.spool_raw import RawHeld, RawSpan, disk_bytes
 from protocols.evidence.bodies import Configurations, Measurement, RawGap
 from protocols.evidence.cose import Kid, key_id
 from protocols.evidence.merkle import LeafHash, leaf_hash
@@ -228,7 +228,11 @@ def raw_gaps(spool: Spool) -> list[RawGap]:
 
 def held(spool: Spool) -> tuple[int, int]:
     """(chunks, end of the oldest)"""
-    return (sum(line.chunks for line in spool.shelf.held()), spool.shelf.oldest_ms("filling") or 0)
+    lines = spool.shelf.held()
+    sql = "SELECT line, count(*), sum(size), min(end_ms), max(end_ms) FROM raw_chunk GROUP BY line ORDER BY line"
+    counted = [RawHeld(line, n, disk_bytes(size, n), *ends) for line, n, size, *ends in spool._db.execute(sql)]
+    assert lines == counted, "the sums that are kept are those of the chunks"
+    return (sum(line.chunks for line in lines), spool.shelf.oldest_ms("filling") or 0)
 
 
 def test_old_chunks_go_once_receipted_and_a_record_says_so(tmp_path: Path) -> None:

@@ -22,18 +22,18 @@ MINUTE_MS = 60_000
 def filled(folder: Path) -> Path:
     """A spool with raw chunks of some hundred pages; its file."""
     with Spool.open(folder) as spool:
-        chunks = [
+        chunks = tuple(
             ClosedChunk("filling", bytes(32), at * MINUTE_MS, (at + 1) * MINUTE_MS, 60, leaf_hash(b""), bytes(800))
             for at in range(600)
-        ]
-        spool.commit([LineBatch("filling", bytes(32), [], {}, [], chunks, None)])
+        )
+        spool.commit([LineBatch("filling", bytes(32), (), {}, (), chunks, None)])
     return folder / SPOOL_FILE
 
 
 def root_page(path: Path, table: str) -> int:
     with Spool.open_read_only(path.parent) as spool:
-        (page,) = spool._db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
-    return int(page)
+        ((page,),) = spool._db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchall()
+    return int(str(page))
 
 
 def wreck(path: Path, table: str) -> None:
