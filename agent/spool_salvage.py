@@ -27,11 +27,15 @@ from agent.raw_bounds import MORE, OLDER
 from agent.spool import Spool, SpooledRecord
 from agent.spool_file import DOUBT_FILE, LOCK_FILE, SPOOL_FILE, SpoolDamaged, take_lock
 from agent.spool_pages import last_blobs
+from agent.watchdog import Notifier
 from protocols.errors import Malformed, Unverified
 from protocols.evidence import canonical
 from protocols.evidence.bodies import Measurement, RawGap
 from protocols.evidence.record import SignedRecord
 
+SALVAGE_US: Final = 3_600_000_000
+"""What systemd is asked to wait for: a start that is cut short would begin anew for ever. 2 s for 100 MB on a server;
+several spools may lie there, on a slow card."""
 ASIDE: Final = "damaged-"
 DAMAGED: Final = "the gateway's spool was damaged"
 GAP_META: Final = "gap_from:"
@@ -57,6 +61,7 @@ def open_or_salvage(folder: Path, key: Ed25519PrivateKey, now_ms: int) -> tuple[
         _log.error("the spool is older than what this gateway has signed: was it deleted, or put back from a copy?")
     except SpoolDamaged as error:
         _log.error("%s", error)
+    Notifier().tell(f"EXTEND_TIMEOUT_USEC={SALVAGE_US}", "STATUS=salvaging a damaged spool")
     aside = _put_aside(folder, now_ms)
     # Also of those put aside before: the one before this may have been cut short.
     found = _records(sorted(folder.glob(f"{ASIDE}*/{SPOOL_FILE}")), key)

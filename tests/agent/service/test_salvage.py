@@ -24,6 +24,7 @@ from protocols.errors import LinetallyError
 from protocols.evidence.bodies import Gap, Measurement, RawGap
 from protocols.evidence.record import SignedRecord
 from tests.agent import factory
+from tests.agent.service.test_watchdog import heard, listening
 from tests.agent.test_raw_chain import KEY, START, Life, configuration
 
 DAY = 86_400_000
@@ -69,6 +70,17 @@ def wreck(path: Path, seed: int) -> None:
             data[at : at + 4096] = random.Random(seed).randbytes(4096)
     data[100:4096] = bytes(3996)
     path.write_bytes(data)
+
+
+def test_a_long_salvage_is_no_start_that_hangs(tmp_path: Path, life: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lived(tmp_path / "state", life)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "socket"))
+    with listening(tmp_path / "socket") as manager:
+        open_or_salvage(tmp_path / "state", KEY, START)[0].close()
+        assert heard(manager) == [], "nothing is to be salvaged"
+        wreck(tmp_path / "state" / SPOOL_FILE, 0)
+        open_or_salvage(tmp_path / "state", KEY, START)[0].close()
+        assert heard(manager) == ["EXTEND_TIMEOUT_USEC=3600000000", "STATUS=salvaging a damaged spool"]
 
 
 def test_the_chain_goes_on_where_no_record_is_missing(
