@@ -169,6 +169,7 @@ class Link:
                     due.clear()
                 if ask is read:
                     raise
+                await asyncio.sleep(timeout_s)  # what comes now was due; the wire fails of it
             else:
                 due.clear()
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import os
 import pty
 import re
@@ -206,10 +207,11 @@ def test_what_arrives_unasked_closes_the_connection(free_port: Callable[[], int]
 
 class Slow:
     """RTU behind a gateway: while it is `stuck` the device answers nothing, and later all that it was asked, in order,
-    to whoever is connected by then. Each register holds its own address."""
+    to whoever is connected by then. Each register holds its own address; only some of them `exist`."""
 
     def __init__(self) -> None:
         self.stuck = True
+        self.exist = set(range(0x10000))
         self._writers: list[asyncio.StreamWriter] = []
         self._kept: list[bytes] = []
 
@@ -217,7 +219,11 @@ class Slow:
         self._writers.append(writer)
         while request := await reader.read(8):
             address, count = struct.unpack(">HH", request[2:6])
-            body = bytes([request[0], 3, 2 * count]) + struct.pack(f">{count}H", *range(address, address + count))
+            asked = range(address, address + count)
+            pdu = (
+                bytes([3, 2 * count]) + struct.pack(f">{count}H", *asked) if self.exist.issuperset(asked) else b"\x83\2"
+            )
+            body = request[:1] + pdu
             self._kept.append(body + FramerRTU.compute_CRC(body).to_bytes(2, "big"))
             if not self.stuck:
                 self.free()
@@ -225,6 +231,14 @@ class Slow:
 
     def answer_one(self) -> None:
         self._writers[-1].write(self._kept.pop(0))
+
+    def answer_slowly(self) -> None:
+        """One after the other, as on a slow line, until there is nothing left."""
+        if self._kept:
+            self.answer_one()
+            asyncio.get_running_loop().call_later(0.03, self.answer_slowly)
+        else:
+            self.stuck = False
 
     def free(self) -> None:
         self.stuck = False
@@ -277,6 +291,30 @@ def test_an_answer_that_comes_a_little_late_spoils_no_other(free_port: Callable[
                 with pytest.raises(DeviceFailed, match="no answer in time"):
                     await link.read(read(address=100), 0.2)
                 assert await link.read(read(address=101), 0.2) == [101]
+
+    asyncio.run(scenario())
+
+
+def test_a_refusal_shows_nothing_of_what_is_still_to_come(free_port: Callable[[], int]) -> None:
+    """The stuck device was asked for a register that it refuses, then for one that it has. A request of another length
+    is refused as well, since its one register has no neighbour: the refusal that comes may be the first one's."""
+
+    async def scenario() -> None:
+        now = [0.0]
+        async with slow_device(port := free_port()) as made:
+            made.exist = {100, 102, 104, 106, 108, 110}
+            with Link(ModbusLink("rtu-over-tcp", "127.0.0.1", port), lambda: now[0]) as link:
+                for address in (555, 100):
+                    with pytest.raises(DeviceFailed, match="no answer in time"):
+                        await link.read(read(address=address), 0.1)
+                found: dict[int, list[int]] = {}
+                asyncio.get_running_loop().call_later(0.12, made.answer_slowly)  # the next request is under way
+                for address in (102, 104, 106, 108, 110):
+                    now[0] += 60.0
+                    with contextlib.suppress(DeviceFailed):
+                        found[address] = await link.read(read(address=address), 0.1)
+        assert 110 in found, "it does not recover"
+        assert found == {address: [address] for address in found}
 
     asyncio.run(scenario())
 
