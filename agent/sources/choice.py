@@ -55,6 +55,8 @@ class Sources:
                 from agent.sources.opcua_shared import OpcuaServers
 
                 self._servers = OpcuaServers(self._configuration.state_folder, self._configuration.gateway_id)
+        if source.poll:
+            self._look_at_polls(line, source.poll_interval_ms)
         tags = [tag for tag in line.settings.tags if isinstance(tag, OpcuaTag)]
         await self._servers.read(source, tags, line.settings.product_codes, line, self._staleness_s(line) / 3)
 
@@ -72,9 +74,16 @@ class Sources:
 
             self._devices = ModbusDevices()
         registers = [tag for tag in line.settings.tags if isinstance(tag, ModbusTag)]
-        if source.poll_interval_ms / 1000 * 3 > self._staleness_s(line):
-            line.log.warning("staleness_s is less than three polls: one slow answer makes the state unknown")
+        self._look_at_polls(line, source.poll_interval_ms)
         await self._devices.read(source, registers, line.settings.time_tag, line, line.settings.product_codes)
+
+    def _look_at_polls(self, line: Line, poll_interval_ms: int) -> None:
+        least_s = math.ceil(3 * poll_interval_ms / 1000 * self._speed)
+        if line.settings.configuration.staleness_ms < 1000 * least_s:
+            words = (
+                "staleness_s is less than three polls: one slow answer makes the state unknown; write: staleness_s = %d"
+            )
+            line.log.warning(words, least_s)
 
     def _staleness_s(self, line: Line) -> float:
         return line.settings.configuration.staleness_ms / 1000 / self._speed
