@@ -378,10 +378,10 @@ class Spool:
         row = self._one(sql, (sender_id,))
         return None if row is None else (QueuedAmendment(*row[:-1]), bytes(row[-1]))
 
-    def amendments(self) -> list[QueuedAmendment]:
-        """All that were ever queued, oldest first."""
-        sql = "SELECT id, queued_ms, body, state, sequence, words FROM amendment ORDER BY id"
-        return [QueuedAmendment(*row) for row in self._db.execute(sql)]
+    def amendments(self, count: int = -1) -> list[QueuedAmendment]:
+        """The newest that were queued, or all that ever were, oldest first."""
+        sql = "SELECT id, queued_ms, body, state, sequence, words FROM amendment ORDER BY id DESC LIMIT ?"
+        return [QueuedAmendment(*row) for row in self._db.execute(sql, (count,))][::-1]
 
     def next_amendments(self) -> list[QueuedAmendment]:
         """Those that wait, oldest first. Asked at each tick, and usually there is none."""

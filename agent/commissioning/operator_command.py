@@ -7,20 +7,26 @@ measuring nor read a PLC.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import ipaddress
+import json
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from protocols.errors import ConfigurationError, Refused
+from protocols.measurement.account import ACCOUNT_FIELDS
 
 if TYPE_CHECKING:
     from agent.commissioning.operator_page import LineView, SentView
     from agent.commissioning.operator_server import Desk
     from agent.config import AgentConfiguration
+    from agent.spool import Sender
 
 _STOPS: Final = 20
 _SENT: Final = 10
+_REJECTS: Final = ACCOUNT_FIELDS.index("reject_count")
 _DESCRIPTION = """\
 Serve a page for operators, in English and Traditional Chinese: the last stops of each line, a reason for each, and
 rejects that were found later. What is said becomes an amendment with the person's name; nothing measured is changed.
@@ -107,23 +113,31 @@ def desk(configuration: AgentConfiguration, reasons: Path | None) -> Desk:
         with Spool.open_read_only(configuration.state_folder) as spool:
             return _view(configuration, spool)
 
-    def reason(line_id: str, stop_ms: int, text: str, who: str, why: str) -> None:
-        with Spool.open_beside(configuration.state_folder) as spool:
-            stops = spool.stops(line_of(lines, line_id).line_id, KEPT_STOPS)
-            stop = next((each for each in stops if each.start_ms == stop_ms), None)
-            if stop is None:
-                raise Refused("unknown-stop", "this gateway knows no such stop any more")
-            queue(spool, reason_amendment(spool, line_id, meant(stop), text, Said(who, why)))
+    def take(form: str, fields: Mapping[str, str]) -> None:
+        if form not in ("/reason", "/rejects"):
+            raise Refused("no-form", "there is no such form")
 
-    def rejects(line_id: str, begin: str, end: str, count: int, who: str, why: str) -> None:
-        if count < 1:
-            raise Refused("bad-count", "the count is a whole number above 0")
-        zone = ZoneInfo(line_of(lines, line_id).calendar.timezone)
-        with Spool.open_beside(configuration.state_folder) as spool:
-            span = (time_ms("from", begin, zone), time_ms("to", end, zone))
-            queue(spool, reject_amendment(spool, line_id, span, count, Said(who, why)))
+        def get(key: str) -> str:
+            return fields.get(key, "")
 
-    return Desk(view, reason, rejects, _reasons(reasons))
+        line = line_of(lines, get("line"))
+        said = Said(get("who"), get("why"))
+        with Spool.open_beside(configuration.state_folder) as spool:
+            sender = _sender(fields)
+            if spool.amendment_of(sender.id) is not None:
+                return  # the button was pressed twice, or the browser sent it again
+            if form == "/reason":
+                stop = next((s for s in spool.stops(line.line_id, KEPT_STOPS) if str(s.start_ms) == get("stop")), None)
+                if stop is None:
+                    raise Refused("unknown-stop", "this gateway knows no such stop any more")
+                amendment = reason_amendment(spool, line.line_id, meant(stop), get("reason"), said)
+            else:
+                zone = ZoneInfo(line.calendar.timezone)
+                span = (time_ms("from", get("from"), zone), time_ms("to", get("to"), zone))
+                amendment = reject_amendment(spool, line.line_id, span, _count(get("count")), said)
+            queue(spool, amendment, sender)
+
+    return Desk(view, take, _reasons(reasons))
 
 
 def _view(configuration: AgentConfiguration, spool: object) -> tuple[list[LineView], list[SentView]]:
@@ -140,12 +154,33 @@ def _view(configuration: AgentConfiguration, spool: object) -> tuple[list[LineVi
         stops = spool.stops(line.line_id, _STOPS)
         views = [(stop, standing_reason(spool, line.line_id, meant(stop))) for stop in stops]
         lines.append(LineView(line.line_id, line.configuration.name, line.configuration.calendar.timezone, views))
+    zones = {line.line_id: line.configuration.calendar.timezone for line in configuration.lines}
     sent = []
-    for queued in reversed(spool.amendments()[-_SENT:]):
+    for queued in reversed(spool.amendments(_SENT)):
         found = amendments.from_bytes(queued.body)
-        what = found.change.new if isinstance(found.change, ReasonChange) else found.why
-        sent.append(SentView(f"{found.line_id}: {what}", found.who, queued.state, queued.words))
+        if isinstance(found.change, ReasonChange):
+            span, reason, pieces = (found.change.stop_ms, found.change.stop_ms), found.change.new, None
+        else:
+            span, reason = (found.change[0].start_ms, found.change[-1].end_ms), ""
+            pieces = sum(max(0, f.new - f.old) for w in found.change for f in w.fields if f.field == _REJECTS)
+        zone = zones.get(found.line_id, "UTC")
+        sent.append(SentView(found.line_id, zone, *span, reason, pieces, found.who, queued.state, queued.words))
     return lines, sent
+
+
+def _sender(fields: Mapping[str, str]) -> Sender:
+    """By what a form is known: the page that it came from, and all that was typed."""
+    from agent.spool import Sender
+
+    said = json.dumps({key: value for key, value in fields.items() if key != "token"}, sort_keys=True)
+    digest = hashlib.sha256(said.encode()).digest()
+    return Sender(f"page:{digest.hex()}", digest)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < len(text) < 9 or not int(text):
+        raise Refused("bad-count", "the count is a whole number above 0")
+    return int(text)
 
 
 def _reasons(path: Path | None) -> list[str]:

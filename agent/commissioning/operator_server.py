@@ -1,7 +1,8 @@
 """The operator's page on the gateway: who may see it, and what becomes of a form.
 
 Decides access: on this machine alone unless a PIN is set; a form counts only with the token of its own session, and a
-request only when it names this gateway and no other host (against rebinding of names). Knows no measuring.
+request only when it names this gateway and no other host (against rebinding of names). What could not be taken is shown
+again as it was typed; what was taken is never sent again by a reload. Knows no measuring.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from agent.commissioning.operator_page import LineView, SentView, login, page
+from agent.commissioning.operator_page import Forms, LineView, SentView, login, note, page
 from agent.commissioning.operator_words import STYLE, words
-from protocols.errors import LinetallyError, Malformed, Refused
+from protocols.errors import LinetallyError, Refused
 
 _MOST_BODY: Final = 8192
 _SESSION_S: Final = 12 * 3600
@@ -33,20 +35,16 @@ _HEADERS: Final = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
 class Desk:
-    """What the page needs of the gateway. Called from one thread at a time."""
+    """What the page needs of the gateway. Called from one thread at a time.
 
-    def __init__(
-        self,
-        view: Callable[[], tuple[list[LineView], list[SentView]]],
-        reason: Callable[[str, int, str, str, str], None],
-        rejects: Callable[[str, str, str, int, str, str], None],
-        reasons: list[str],
-    ) -> None:
-        self.view = view
-        self.reason = reason
-        self.rejects = rejects
-        self.reasons = reasons
+    `take`: a form's name ("/reason" or "/rejects") and fields; the same form of the same page twice is one.
+    """
+
+    view: Callable[[], tuple[list[LineView], list[SentView]]]
+    take: Callable[[str, Mapping[str, str]], None]
+    reasons: list[str]
 
 
 class OperatorServer(ThreadingHTTPServer):
@@ -72,6 +70,7 @@ class OperatorServer(ThreadingHTTPServer):
         with self.lock:
             found = self._sessions.get(cookie or "")
             if cookie is not None and found is not None and found[0] > now:
+                self._sessions[cookie] = (now + _SESSION_S, *found[1:])
                 return cookie, found[1], found[2]
             self._sessions = {key: each for key, each in self._sessions.items() if each[0] > now}
             while len(self._sessions) >= _MOST_SESSIONS:
@@ -115,13 +114,15 @@ class _Handler(BaseHTTPRequestHandler):
         if parts.path == "/style.css":
             self._send(200, STYLE, "text/css; charset=utf-8")
         elif parts.path == "/":
-            chosen = parse_qs(parts.query).get("lang", [""])[0]
+            asked = parse_qs(parts.query)
+            chosen = asked.get("lang", [""])[0]
             cookie, token, may_enter = self.server.session(self._cookies().get("session"))
             language = chosen if chosen in ("en", "zh") else self._language()
-            body = self._page(token, language) if may_enter else login(language)
+            good = words(language)["done"] if "done" in asked else ""
+            body = self._page(token, language, good=good) if may_enter else login(language)
             self._send(200, body, cookies={"session": cookie, "lang": language})
         else:
-            self._send(404, login(self._language()) if self.server.pin else "", "text/html; charset=utf-8")
+            self._send(404, note("There is no such page; the operators' page is at /"))
 
     def do_POST(self) -> None:
         if not self._is_ours():
@@ -142,40 +143,36 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._send(303, "", cookies={"session": entered}, location="/")
             return
-        _, token, may_enter = self.server.session(self._cookies().get("session"))
+        cookie, token, may_enter = self.server.session(self._cookies().get("session"))
+        form["form"] = self.path
         if not may_enter:
-            self._send(403, login(language))
+            self._send(403, login(language), cookies={"session": cookie})
         elif not hmac.compare_digest(form.get("token", "").encode(), token.encode()):
-            self._send(403, self._page(token, language, bad=say["stale"]))
+            shown = self._page(token, language, bad=say["stale"], typed=form)
+            self._send(403, shown, cookies={"session": cookie})
         else:
             self._take(form, token, language)
 
-    def _take(self, form: dict[str, str], token: str, language: str) -> None:
-        say, desk = words(language), self.server.desk
-
-        def get(key: str) -> str:
-            return form.get(key, "")
-
+    def _take(self, form: Mapping[str, str], token: str, language: str) -> None:
         try:
             with self.server.lock:
-                if self.path == "/reason":
-                    desk.reason(get("line"), int(get("stop")), get("reason"), get("who"), get("why"))
-                elif self.path == "/rejects":
-                    desk.rejects(get("line"), get("from"), get("to"), int(get("count")), get("who"), get("why"))
-                else:
-                    raise Malformed("there is no such form")
+                self.server.desk.take(self.path, form)
         except (LinetallyError, ValueError) as error:
-            self._send(400, self._page(token, language, bad=f"{say['cannot']}: {error}"))
+            bad = f"{words(language)['cannot']}: {error}"
+            self._send(400, self._page(token, language, bad=bad, typed=form))
             return
-        self._send(200, self._page(token, language, good=say["done"]))
+        self._send(303, "", location="/?done=1")
 
-    def _page(self, token: str, language: str, good: str = "", bad: str = "") -> str:
+    def _page(
+        self, token: str, language: str, good: str = "", bad: str = "", typed: Mapping[str, str] | None = None
+    ) -> str:
         try:
             with self.server.lock:
                 lines, sent = self.server.desk.view()
         except LinetallyError as error:
             lines, sent, bad = [], [], str(error)
-        return page(lines, sent, self.server.desk.reasons, token, language, good, bad)
+        forms = Forms(token, secrets.token_urlsafe(12), typed or {})
+        return page(lines, sent, self.server.desk.reasons, forms, language, good, bad)
 
     def _is_ours(self) -> bool:
         host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
@@ -184,27 +181,32 @@ class _Handler(BaseHTTPRequestHandler):
             ipaddress.ip_address(host)
             named = True
         except ValueError:
-            named = host in ("localhost", socket.gethostname().lower())
+            own = socket.gethostname().lower()
+            named = host in ("localhost", own, f"{own}.local")
         if named and origin in (
             None,
             f"http://{self.headers.get('Host', '')}",
             f"https://{self.headers.get('Host', '')}",
         ):
             return True
-        self._send(403, "")
+        self._send(
+            403, note("Not by this name. Open the page by the gateway's IP address, as its label or router shows it")
+        )
+        self.close_connection = True
         return False
 
     def _form(self) -> dict[str, str] | None:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _MOST_BODY:
             self.close_connection = True
-            self._send(413, "")
+            self._send(413, note("The form is too long; go back and write less"))
             return None
         text = self.rfile.read(int(length)).decode("utf-8", "replace")
         try:
-            return {key: values[0] for key, values in parse_qs(text, max_num_fields=20).items()}
+            fields = parse_qs(text, keep_blank_values=True, max_num_fields=20)
+            return {key: values[0] for key, values in fields.items()}
         except ValueError:
-            self._send(400, "")
+            self._send(400, note("The form cannot be read; go back, load the page again and send it again"))
             return None
 
     def _cookies(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ ENGLISH: Final = {
     "min": "min", "s": "s",
     "pin": "PIN", "enter": "Enter", "wrong_pin": "That is not the PIN.", "wait": "Too many wrong PINs; wait a minute.",
     "by_operator": "said by the operator", "zone": "Times are those of",
-    "stale": "The page was too old. Please send again.",
+    "stale": "The page was too old. Here it is again: please look, and send.",
     "no_reason": "no reason yet", "cannot": "This cannot be taken",
     "note": "What was measured is never changed; this is signed beside it.",
 }  # fmt: skip
@@ -27,7 +27,7 @@ CHINESE: Final = {
     "sent": "已送出的資料", "waiting": "等候簽署", "signed": "已簽署", "refused": "不獲接納",
     "nothing": "尚未有資料。", "done": "多謝。資料已保存，將連同您的姓名簽署。", "min": "分", "s": "秒",
     "pin": "密碼", "enter": "進入", "wrong_pin": "密碼不正確。", "wait": "密碼錯誤次數過多，請稍候一分鐘。",
-    "by_operator": "操作員提供", "zone": "時間所屬時區：", "stale": "頁面已過時，請再次送出。",
+    "by_operator": "操作員提供", "zone": "時間所屬時區：", "stale": "頁面已過時，資料仍在下方，請核對後再次送出。",
     "no_reason": "未有原因", "cannot": "未能接納",
     "note": "已量度的數據不會更改；此項會另行簽署並列。",
 }  # fmt: skip
@@ -55,7 +55,7 @@ header{display:flex;justify-content:space-between;align-items:baseline;gap:1rem}
 h2{font-size:1.1rem;margin:1.6rem 0 .3rem}p.soft,.soft{color:var(--soft);font-size:.92rem}a{color:var(--accent)}
 ul{list-style:none;margin:0;padding:0}li{border-top:1px solid var(--line);padding:.55rem 0}
 summary{cursor:pointer;min-height:2.75rem;display:flex;flex-wrap:wrap;gap:.2rem .8rem;align-items:center}
-summary b{min-width:7.5rem;font-variant-numeric:tabular-nums}summary .soft{flex:1 1 auto}
+li summary a{margin-left:auto}summary b{min-width:7.5rem;font-variant-numeric:tabular-nums}summary .soft{flex:1 1 auto}
 label{display:block;margin:.6rem 0 0}input{width:100%;font:inherit;padding:.6rem;min-height:2.75rem;color:inherit;
 background:var(--field);border:1px solid var(--soft);border-radius:.35rem}
 button{font:inherit;font-weight:600;margin-top:.9rem;min-height:2.75rem;padding:.5rem 1.4rem;border:0;

@@ -84,9 +84,13 @@ class Browser:
             link.close()
 
     def token(self) -> str:
-        found = re.search('name=token value="([^"]+)"', self.ask("GET", "/")[1])
-        assert found is not None
-        return found[1]
+        return self.keys()["token"]
+
+    def keys(self, shown: str | None = None) -> dict[str, str]:
+        """What each form of the page holds, besides what is typed."""
+        shown = self.ask("GET", "/")[1] if shown is None else shown
+        found = {name: re.search(f'name={name} value="([^"]+)"', shown) for name in ("token", "id")}
+        return {name: match[1] for name, match in found.items() if match is not None}
 
 
 @contextmanager
@@ -115,7 +119,9 @@ def test_a_reason_is_queued_with_a_name_and_signed(gateway: AgentConfiguration) 
         assert code == 200
         assert "Filling &lt;line&gt; &amp; 灌裝" in shown
         assert "#7" in shown
-        code, shown = browser.ask("POST", "/reason", {**REASON, "token": browser.token()})
+        assert browser.ask("POST", "/reason", {**REASON, **browser.keys()})[0] == 303
+        assert browser.headers["Location"] == "/?done=1", "so that a reload sends nothing again"
+        code, shown = browser.ask("GET", "/?done=1")
         assert code == 200
         assert "Thank you" in shown
         assert "film &lt;torn&gt;" in shown
@@ -156,10 +162,59 @@ def test_late_rejects_are_queued(gateway: AgentConfiguration) -> None:
             code, shown = browser.ask("POST", "/rejects", {**form, **bad, "token": token})
             assert (code, "This cannot be taken" in shown) == (400, True), bad
         assert queued(gateway) == []
-        assert browser.ask("POST", "/rejects", {**form, "token": token})[0] == 200
+        keys = browser.keys()
+        for _ in range(3):  # pressed twice, and a phone that loads the page again
+            assert browser.ask("POST", "/rejects", {**form, **keys})[0] == 303
+        sent = re.sub("<[^>]+>", "", browser.ask("GET", "/")[1])
+        assert f"filling, {local(START)[5:].replace('T', ' ')} – {local(START + 600_000)[5:].replace('T', ' ')}" in sent
+        assert "Bad pieces 20 QC · waits to be signed" in sent
     (amendment,) = queued(gateway)
     assert amendment.kind is AmendmentKind.REJECT
     assert len(amendment.change) == 10  # type: ignore[arg-type]
+
+
+def test_the_same_may_be_said_again_from_a_new_page(gateway: AgentConfiguration) -> None:
+    form = {"line": "filling", "from": str(START), "to": str(START + 600_000), "count": 5, "who": "QC", "why": "lab"}
+    with opened(gateway) as browser:
+        for _ in range(2):
+            assert browser.ask("POST", "/rejects", {**form, **browser.keys()})[0] == 303
+    assert len(queued(gateway)) == 2
+
+
+def test_what_cannot_be_taken_is_shown_again_as_it_was_typed(gateway: AgentConfiguration) -> None:
+    form = {"line": "filling", "from": "2026-11-20T08:00", "to": "2026-11-20T10:00", "count": "99999", "who": '陳"文',
+            "why": "lab <7>"}  # fmt: skip
+    with opened(gateway) as browser:
+        code, shown = browser.ask("POST", "/rejects", {**form, **browser.keys()})
+        assert code == 400
+        opened_form = shown[shown.index("<details open>") :]
+        assert shown.count("<details open>") == 1 and "action=/rejects" in opened_form
+        for value in ("2026-11-20T08:00", "2026-11-20T10:00", "99999", "陳&quot;文", "lab &lt;7&gt;"):
+            assert f'value="{value}"' in opened_form
+        code, shown = browser.ask("POST", "/reason", {**REASON, "reason": " ", **browser.keys()})
+        assert code == 400 and "1 to 200 letters" in shown
+        assert "action=/reason" in shown[shown.index("<details open>") :].partition("</form>")[0]
+
+
+def test_a_page_of_before_a_restart_is_sent_again_without_typing_it_again(gateway: AgentConfiguration) -> None:
+    with opened(gateway) as before:
+        keys, cookies = before.keys(), before.cookies
+    with opened(gateway) as browser:
+        browser.cookies = cookies
+        code, shown = browser.ask("POST", "/reason", {**REASON, **keys})
+        assert (code, "too old" in shown, queued(gateway)) == (403, True, [])
+        assert 'value="film &lt;torn&gt;"' in shown and "<details open>" in shown
+        assert browser.ask("POST", "/reason", {**REASON, **browser.keys(shown)})[0] == 303
+    assert len(queued(gateway)) == 1
+
+
+def test_whoever_comes_by_another_name_is_told_the_mend(gateway: AgentConfiguration) -> None:
+    import socket
+
+    with opened(gateway) as browser:
+        code, shown = browser.ask("GET", "/", Host="gw-07.factory.example")
+        assert code == 403 and "by the gateway&#x27;s IP address" in shown
+        assert browser.ask("GET", "/", Host=f"{socket.gethostname()}.local:8480")[0] == 200
 
 
 def test_a_form_from_elsewhere_is_refused(gateway: AgentConfiguration) -> None:
@@ -199,7 +254,7 @@ def test_the_pin(gateway: AgentConfiguration) -> None:
         for _ in range(4):
             assert stranger.ask("POST", "/pin", {"pin": "1"})[0] == 403
         assert stranger.ask("POST", "/pin", {"pin": "271828"})[0] == 429, "no guessing"
-        assert browser.ask("POST", "/reason", {**REASON, "token": browser.token()})[0] == 200
+        assert browser.ask("POST", "/reason", {**REASON, **browser.keys()})[0] == 303
 
 
 def test_others_need_a_pin(gateway: AgentConfiguration, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
