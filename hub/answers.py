@@ -1,20 +1,27 @@
 """Answers: what a gateway is told of its statement, and how the hub counts it.
 
-Decides the words. When an answer may be sent is decided in `ingest`: never before the log is durable.
+Decides the words, and what a receipt proves beside the record. When an answer may be sent is decided in `ingest`: never
+before the log is durable.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 from hub.admission import Admitted, Ahead, Duplicate, Fork, NotAdmitted, Verdict
 from hub.quarantine import FORK
+from hub.recent import Recent
+from protocols.evidence.cose import Kid
 from protocols.evidence.fields import MAX_TEXT
+from protocols.evidence.merkle import NodeHash
 from protocols.evidence.record import SignedRecord
 from protocols.evidence.succession import Consistency
 from protocols.wire.receipt import Refusal, encode_receipt, write_receipt
+
+_TAKEN: Final = (Admitted, Duplicate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,57 @@ def counted(counts: Counts, verdicts: Sequence[Verdict], now_ms: int) -> Counts:
         refused_count=counts.refused_count + of[NotAdmitted],
         last_record_ms=now_ms if of[Admitted] else counts.last_record_ms,
     )
+
+
+class Proofs(Protocol):
+    """What of `hub.log.sequencer.Log` is asked."""
+
+    @property
+    def size(self) -> int: ...
+
+    def proof_texts(self, indices: Sequence[int]) -> Mapping[int, bytes]: ...
+
+    def consistency_proof(self, old_size: int, size: int) -> Sequence[NodeHash]: ...
+
+
+class Receipts:
+    """Answers with their proofs, and what each key was told of the log. The one thread that appends uses it."""
+
+    def __init__(self, log: Proofs, recent: Recent) -> None:
+        self._log = log
+        self._recent = recent
+        self._told: dict[Kid, int] = {}  # size of the checkpoint in the newest receipt to each key
+
+    def answers(self, heard: Sequence[tuple[Verdict, int]]) -> list[bytes | None]:
+        """What to publish, None for nothing, for verdicts, each with the size of the newest checkpoint that its sender
+        says it has verified."""
+        good = {verdict.record.hash for verdict, _ in heard if isinstance(verdict, _TAKEN)}
+        indices = self._recent.indices(good)
+        proofs = self._log.proof_texts(sorted(indices.values()))
+        size = self._log.size
+        known: dict[int, Consistency] = {}
+        told: dict[Kid, int] = {}
+        out: list[bytes | None] = []
+        for verdict, seen_size in heard:
+            if isinstance(verdict, _TAKEN):
+                told[verdict.record.kid] = size
+                consistency = self._consistency(verdict.record, seen_size, size, known)
+                out.append(answer(verdict, proofs[indices[verdict.record.hash]], consistency))
+            else:
+                out.append(answer(verdict))
+        self._told |= told
+        return out
+
+    def _consistency(
+        self, record: SignedRecord, sender_size: int, size: int, known: dict[int, Consistency]
+    ) -> tuple[Consistency, ...]:
+        """Proofs to the tree of `size` from each that the gateway may have verified last. `known`: made before."""
+        seen = record.record.checkpoint_seen
+        sizes = {sender_size, self._told.get(record.kid, 0), 0 if seen is None else seen.size}
+        for old_size in sizes - known.keys():
+            if 0 < old_size < size:
+                known[old_size] = Consistency(old_size, tuple(self._log.consistency_proof(old_size, size)))
+        return tuple(known[old_size] for old_size in sorted(sizes) if 0 < old_size < size)
 
 
 def answer(verdict: Verdict, proof_text: bytes = b"", consistency: Sequence[Consistency] = ()) -> bytes | None:

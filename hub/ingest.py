@@ -1,7 +1,7 @@
 """Ingest: the one writer. Statements come in by a bounded queue, go into the log, and only then is anything answered.
 
-Decides batches, the order of durability and the answers. What is admitted is decided in `admission`, what it becomes
-in the tables in `projections`.
+Decides batches and the order of durability. What is admitted is decided in `judge` and `admission`, what is answered in
+`answers`, what a record becomes in the tables in `projections`.
 
 The order, and what a crash after each step means:
 1. `log.append` (fsync, checkpoint signed). Crash: the agent has no receipt, sends again, and the duplicate gets it.
@@ -20,7 +20,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -29,35 +29,26 @@ from sqlalchemy import Connection, Engine, select
 
 from hub import database as db
 from hub import quarantine
-from hub.admission import Admitted, Ahead, Duplicate, Fork, Head, Key, NotAdmitted, Verdict, examine_all, place
-from hub.answers import Counts, answer, counted
-from hub.chains import load_heads, load_keys
+from hub.admission import Admitted, Ahead, Duplicate, Fork, NotAdmitted, Verdict
+from hub.answers import Counts, Receipts, counted
 from hub.config import IngestConfig
-from hub.log.foreseen import Foreseen
+from hub.judge import Judge
 from hub.log.store import LogUnavailable
 from hub.projections.follower import DATABASE_ERRORS, Follower
 from hub.recent import Recent
 from protocols.evidence.bodies import ROOT_TYPES
-from protocols.evidence.cose import Kid
 from protocols.evidence.merkle import NodeHash, RootHash
-from protocols.evidence.record import RecordHash, SignedRecord
-from protocols.evidence.succession import Consistency
 
 logger = logging.getLogger("hub.ingest")
 
-KEYS_MAX_AGE_S: Final = 1.0
-"""A command of another process (approve, revoke) takes effect within this time."""
 POLL_S: Final = 0.5
 RETRY_S: Final = (1.0, 2.0, 5.0, 10.0)
 MEND: Final = "Free some space or mend the disk; the hub goes on by itself."
 
-LOG_BEHIND: Final = "log-behind"
 MAX_BEHIND: Final = 16_384
 """Entries that the tables may be behind the log: what is in between is held in memory."""
 MAX_BATCH_BYTES: Final = 4 * 2**20
 MAX_QUEUE_BYTES: Final = 64 * 2**20
-
-_TAKEN: Final = (Admitted, Duplicate)
 
 _T = TypeVar("_T")
 
@@ -106,15 +97,6 @@ class Arrival:
     seen_size: int = 0
 
 
-@dataclass(slots=True)
-class _Batch:
-    """What one batch adds, seen by the records that come later in it."""
-
-    heads: dict[Kid, Head] = field(default_factory=dict)
-    logged: dict[tuple[Kid, int], RecordHash] = field(default_factory=dict)
-    admitted: list[SignedRecord] = field(default_factory=list)
-
-
 class _Stopped(Exception):
     """Told to stop while something was waited for: nothing of the batch is answered."""
 
@@ -144,13 +126,10 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer")
         self._follower = Follower(engine, log, now_ms)
         self._recent = Recent(engine)
-        self._keys: Mapping[Kid, Key] = {}
-        self._active: Mapping[str, frozenset[str]] = {}  # lines of each gateway with an active key
-        self._keys_s = float("-inf")
-        self._heads: dict[Kid, Head] = {}
-        self._foreseen = Foreseen(log, disbelieved)
-        self._told: dict[Kid, int] = {}  # size of the checkpoint in the newest receipt to each key
-        self._counts = Counts(alarm=self._foreseen.words)
+        self._judge = Judge(engine, log, self._recent, disbelieved)
+        self._receipts = Receipts(log, self._recent)
+        self._counts = Counts()
+        self._trouble: str | None = None  # what is tried again and again just now
         self._overflow_count = 0  # this and the next are written by the link's thread only
         self._offered_bytes = 0
         self._taken_bytes = 0  # by the writer's only
@@ -177,7 +156,7 @@ class Writer:
     @property
     def halted(self) -> str | None:
         """Why nothing more may be signed (`hub.log.foreseen`); None while all is well."""
-        return self._foreseen.words
+        return self._judge.halted
 
     def offer(self, arrival: Arrival) -> None:
         """Queues a statement; drops it when the queue is full, which costs nothing but a repeat."""
@@ -190,8 +169,8 @@ class Writer:
             self._offered_bytes += len(arrival.raw)
 
     def counts(self) -> Counts:
-        counts = self._counts
-        return replace(counts, overflow_count=self._overflow_count, alarm=counts.alarm or self._follower.alarm)
+        alarm = self._trouble or self.halted or self._follower.alarm
+        return replace(self._counts, overflow_count=self._overflow_count, alarm=alarm)
 
     @property
     def indexed_size(self) -> int:
@@ -200,15 +179,14 @@ class Writer:
 
     def may_speak_for(self, gateway_id: str, line_id: str) -> bool:
         """Whether an active gateway of this id owns the line, as of the last second."""
-        return line_id in self._active.get(gateway_id, ())
+        return self._judge.may_speak_for(gateway_id, line_id)
 
     # ------------------------------------------------------------ the writer's thread
 
     def recover(self) -> None:
         """Brings index and heads to the log's state: the same code after a crash as after a clean stop."""
         self._follower.recover()
-        self._heads = load_heads(self._engine)
-        self._load_keys()
+        self._judge.recover()
 
     def _run(self) -> None:
         try:
@@ -251,7 +229,7 @@ class Writer:
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
         if rows:
-            self._load_keys()
+            self._judge.load_keys()
             self.commit([Arrival(bytes(row.raw), None, submission_id=row.id) for row in rows])
         return len(rows)
 
@@ -265,30 +243,23 @@ class Writer:
     def _commit(self, arrivals: Sequence[Arrival]) -> None:
         self._await_tables(self._log.size - MAX_BEHIND)
         self._recent.forget(self._follower.size)
-        if time.monotonic() - self._keys_s > KEYS_MAX_AGE_S:
-            self._load_keys()
-        examined = examine_all([(arrival.raw, arrival.topic_gateway_id) for arrival in arrivals], self._keys)
-        batch = _Batch()
-        judged = [(arrival, self._place(found, batch)) for arrival, found in zip(arrivals, examined, strict=True)]
-        if self.halted is not None and batch.admitted:
-            # One of this batch has shown it: what came before it in the batch must not be signed either.
-            batch = _Batch()
-            judged = [(arrival, self._place(found, batch)) for arrival, found in zip(arrivals, examined, strict=True)]
-        records = batch.admitted
+        judged = self._judge.judge([(arrival.raw, arrival.topic_gateway_id) for arrival in arrivals])
+        records = judged.admitted
         if records:
             first = self._retried(lambda: self._log.append([record.raw for record in records]), "The log")[0]
             self._recent.add(first, records)
             self._follower.follow(first, records)
-        self._heads |= batch.heads
+        self._judge.take(judged)
         changes_keys = any(record.record.type in ROOT_TYPES for record in records)
         if not self._follower.is_started:
             self._retried(self._follower.catch_up, "The database")
         elif changes_keys or any(arrival.submission_id is not None for arrival in arrivals):
             self._await_tables(self._log.size)
-        self._retried(lambda: self._settle(judged), "The database")
-        self._answer(judged)
+        told = list(zip(arrivals, judged.verdicts, strict=True))
+        self._retried(lambda: self._settle(told), "The database")
+        self._answer(told)
         if changes_keys:
-            self._load_keys()
+            self._judge.load_keys()
 
     def _await_tables(self, size: int) -> None:
         """Until the tables have `size` entries: at once, where nothing holds the follower up."""
@@ -296,39 +267,6 @@ class Writer:
             self._follower.check()
             if self._stopping.is_set():
                 raise _Stopped
-
-    def _place(self, examined: SignedRecord | NotAdmitted, batch: _Batch) -> Verdict:
-        if isinstance(examined, NotAdmitted):
-            return examined
-        if behind := self._behind(examined):
-            return behind
-        kid, sequence = examined.kid, examined.record.sequence
-        head = batch.heads.get(kid) or self._heads.get(kid, Head())
-        known = batch.logged.get((kid, sequence))
-        if known is None and sequence < head.next_sequence and (logged := self._recent.logged(kid, sequence)):
-            known = logged[0]
-        verdict = place(examined, head, known)
-        if isinstance(verdict, Admitted):
-            batch.heads[kid] = Head(sequence + 1, examined.hash, examined.subject)
-            batch.logged[kid, sequence] = examined.hash
-            batch.admitted.append(examined)
-        return verdict
-
-    def _behind(self, record: SignedRecord) -> NotAdmitted | None:
-        """The refusal of everything, once a gateway has shown that the log lost what it had signed for."""
-        seen = record.record.checkpoint_seen
-        if self._foreseen.disbelieves(record.issuer, seen):
-            words = "its gateway claims to have verified a checkpoint that the log never had, and is disbelieved"
-            return NotAdmitted(record.hash, "disbelieved", words, record, genuine=True)
-        known = self._foreseen.words
-        words_or_none = self._foreseen.hear(record.issuer, seen)
-        if words_or_none is None:
-            return None
-        if known is None:
-            logger.critical("%s", words_or_none)
-            self._counts = replace(self._counts, alarm=words_or_none)
-        short = "the hub's log lacks entries that it once signed for; its operator is told, and nothing is logged"
-        return NotAdmitted(record.hash, LOG_BEHIND, short, record, genuine=True)
 
     def _settle(self, judged: Sequence[tuple[Arrival, Verdict]]) -> None:
         """Keeps what only the database keeps, in one transaction; usually that is nothing."""
@@ -343,41 +281,18 @@ class Writer:
                     _close_submission(connection, submission_id, verdict)
 
     def _answer(self, judged: Sequence[tuple[Arrival, Verdict]]) -> None:
-        """Receipts and refusals, then the link's acknowledgements."""
-        good = {v.record.hash for arrival, v in judged if arrival.topic_gateway_id and isinstance(v, _TAKEN)}
-        indices = self._recent.indices(good)
-        proofs = self._log.proof_texts(sorted(indices.values()))
-        size = self._log.size  # this thread alone appends
-        known: dict[int, Consistency] = {}
-        told_sizes: dict[Kid, int] = {}
+        """Receipts and refusals, each with the link's acknowledgement."""
+        heard = [(verdict, arrival.seen_size) for arrival, verdict in judged if arrival.topic_gateway_id is not None]
+        answers = iter(self._receipts.answers(heard))
         for arrival, verdict in judged:
-            if arrival.topic_gateway_id is not None:
-                if isinstance(verdict, _TAKEN):
-                    consistency = self._consistency(verdict.record, arrival.seen_size, size, known)
-                    told_sizes[verdict.record.kid] = size
-                    told = answer(verdict, proofs[indices[verdict.record.hash]], consistency)
-                else:
-                    told = answer(verdict)
-                if told is not None:
-                    self._publish(arrival.topic_gateway_id, told)
+            if arrival.topic_gateway_id is not None and (told := next(answers)) is not None:
+                self._publish(arrival.topic_gateway_id, told)
             if isinstance(verdict, Fork):
                 logger.error("fork gateway=%s sequence=%d", verdict.record.issuer, verdict.record.record.sequence)
             elif isinstance(verdict, NotAdmitted):
                 logger.warning("refused code=%s topic=%s: %s", verdict.code, arrival.topic_gateway_id, verdict.words)
             arrival.acknowledge()
         self._counts = counted(self._counts, [verdict for _, verdict in judged], self._now_ms())
-        self._told |= told_sizes
-
-    def _consistency(
-        self, record: SignedRecord, sender_size: int, size: int, known: dict[int, Consistency]
-    ) -> tuple[Consistency, ...]:
-        """Proofs to the tree of `size` from each that the gateway may have verified last. `known`: made before."""
-        seen = record.record.checkpoint_seen
-        sizes = {sender_size, self._told.get(record.kid, 0), 0 if seen is None else seen.size}
-        for old_size in sizes - known.keys():
-            if 0 < old_size < size:
-                known[old_size] = Consistency(old_size, tuple(self._log.consistency_proof(old_size, size)))
-        return tuple(known[old_size] for old_size in sorted(sizes) if 0 < old_size < size)
 
     def _retried(self, action: Callable[[], _T], what: str) -> _T:
         """Tries until it works: a full disk or a database that is away holds everything up, and loses nothing.
@@ -391,19 +306,13 @@ class Writer:
                 cause = error if isinstance(error, LogUnavailable) else error.orig
                 words = f"{what} cannot be written: {cause}. Nothing is receipted; agents hold their records. " + MEND
                 logger.error("%s Next try in %.0f s.", words, delay_s)
-                self._counts = replace(self._counts, alarm=words)
+                self._trouble = words
                 if self._stopping.wait(delay_s):
                     raise _Stopped from None
             else:
-                if self._counts.alarm is not None:
-                    self._counts = replace(self._counts, alarm=self.halted)
+                self._trouble = None
                 return result
         raise AssertionError("the delays never end")
-
-    def _load_keys(self) -> None:
-        self._keys = load_keys(self._engine)
-        self._keys_s = time.monotonic()
-        self._active = {key.owner: key.lines for key in self._keys.values() if key.refusal is None}
 
 
 def _close_submission(connection: Connection, submission_id: int, verdict: Verdict) -> None:

@@ -17,7 +17,8 @@ from hub import root
 from hub.clock import now_ms
 from hub.config import HubConfig, load_config
 from hub.database import is_current, migrate, open_database
-from hub.ingest import LOG_BEHIND, Writer
+from hub.ingest import Writer
+from hub.judge import LOG_BEHIND
 from hub.log.sequencer import Log
 from hub.log.store import LogRefused
 from protocols.errors import ConfigurationError, Refused

@@ -18,7 +18,8 @@ from agent.spool import Spool
 from hub import enrolment
 from hub.config import IngestConfig
 from hub.database import open_database
-from hub.ingest import LOG_BEHIND, Arrival, Writer
+from hub.ingest import Arrival, Writer
+from hub.judge import LOG_BEHIND
 from hub.log.sequencer import Log
 from protocols.evidence import proof
 from protocols.evidence.bodies import Heartbeat
@@ -35,6 +36,8 @@ OTHER_KEY = private_key("gateway-2")
 
 class Line:
     """A broker that loses nothing: the hub's writer stands at the other end of the publisher's link."""
+
+    has_room = True
 
     def __init__(self, hub: HubInFolder) -> None:
         self.hub = hub
@@ -124,7 +127,7 @@ def test_receipts_that_get_lost_stop_nothing(tmp_path: Path, lost_every: int) ->
                 turn += 1
                 kept += [] if turn % lost_every == 0 else [answer]
             gw.publisher._take(kept)
-            gw.publisher._watch_silence()
+            gw.publisher._watch_silence(line)  # type: ignore[arg-type]
         assert gw.spool.depth() == 0 and gw.publisher.log_alarm is None
 
 
