@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,7 @@ def _source(options: argparse.Namespace) -> tuple[OpcuaSource, Path, str]:
 async def _browse(options: argparse.Namespace, source: OpcuaSource, folder: Path, gateway_id: str) -> int:
     from agent.commissioning.peers import opcua_peer
     from agent.commissioning.tree import Space
+    from agent.sources.opcua_client import LINK_ERRORS
 
     interactive = sys.stdin.isatty() and sys.stdout.isatty() and not options.plain and not options.json
     async with opcua_peer(source, folder, gateway_id) as client:
@@ -95,7 +97,12 @@ async def _browse(options: argparse.Namespace, source: OpcuaSource, folder: Path
         if interactive and not options.find:
             from agent.commissioning.browse_screen import Screen
 
-            picked = await Screen(space, source.endpoint, below, can_write=options.config is not None).run()
+            screen = Screen(space, source.endpoint, below, can_write=options.config is not None)
+            try:
+                picked = await screen.run()
+            except LINK_ERRORS:
+                print_tags(screen.picked, "the connection broke; what was picked so far, to be written by hand:")
+                raise
             return _written(options, picked)
         await space.walk(max(options.depth, 1), below)
     nodes = space.all(below)
@@ -163,14 +170,26 @@ def _written(options: argparse.Namespace, picked: dict[str, str]) -> int:
     if not picked:
         return 0
     if options.config is None:
-        print("[line.tags]")
-        for name, tag in picked.items():
-            print(f"{name} = {tag}")
+        print_tags(picked, "")
         return 0
-    kept = put_tags(options.config, options.line, picked)
+    try:
+        kept = put_tags(options.config, options.line, picked)
+    except ConfigurationError:
+        print_tags(picked, f"{options.config} stays as it was; what was picked, to be written by hand:")
+        raise
     print(f"wrote {', '.join(picked)} into {options.config}; as it was before: {kept}")
     print(f"look at it: linetally-agent doctor --config {options.config}")
     return 0
+
+
+def print_tags(picked: Mapping[str, str], words: str) -> None:
+    """What to write in the file."""
+    if picked:
+        print(
+            "\n".join(
+                [*([words] if words else []), "[line.tags]", *(f"{name} = {tag}" for name, tag in picked.items())]
+            )
+        )
 
 
 def roles() -> tuple[str, ...]:

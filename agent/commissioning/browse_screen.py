@@ -52,6 +52,11 @@ class Screen:
         self._can_write = can_write
         self._console = console or Console(highlight=False)
 
+    @property
+    def picked(self) -> dict[str, str]:
+        """Role -> TOML inline table."""
+        return {role: self._space.tag(node, role) for role, node in self._roles.items()}
+
     async def run(self) -> dict[str, str]:
         """Until w or q. Raises LINK_ERRORS."""
         await self._space.expand([self._below])
@@ -77,7 +82,7 @@ class Screen:
                             if key == "quit" or not data:  # nothing to read: the terminal is gone
                                 return {}
                             if key == "write":
-                                return {role: self._space.tag(node, role) for role, node in self._roles.items()}
+                                return self.picked
                             await self.press(key)
             finally:
                 loop.remove_reader(descriptor)

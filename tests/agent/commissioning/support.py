@@ -16,7 +16,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +42,7 @@ class Served:
     endpoint: str
     modbus_port: int
     log: RequestLog
+    stop: Callable[[], object]  # the servers end before their time
 
 
 @contextmanager
@@ -64,8 +65,9 @@ def serving(speed: float = 1.0, start_ms: int = START_MS) -> Iterator[Served]:
         try:
             await modbus.start()
             try:
-                loops.append((asyncio.get_running_loop(), stop))
-                ready.append(Served(opcua.url, modbus.port, log))
+                loop = asyncio.get_running_loop()
+                loops.append((loop, stop))
+                ready.append(Served(opcua.url, modbus.port, log, lambda: loop.call_soon_threadsafe(stop.set)))
                 begun.set()
                 await stop.wait()
             finally:
@@ -91,7 +93,8 @@ def serving(speed: float = 1.0, start_ms: int = START_MS) -> Iterator[Served]:
         assert ready[0].log.writes_seen == 0, "commissioning only reads"
     finally:
         for loop, stop in loops:
-            loop.call_soon_threadsafe(stop.set)
+            with contextlib.suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(stop.set)
         thread.join(30)
 
 

@@ -21,7 +21,7 @@ from agent.config_opcua import OpcuaTag
 from protocols.errors import ConfigurationError
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
-from tests.agent.commissioning.support import Served, Terminal
+from tests.agent.commissioning.support import Served, Terminal, serving
 from tests.agent.opcua.support import Plc
 
 
@@ -73,7 +73,10 @@ def test_a_file_that_would_be_wrong_is_not_written(
     config = factory.write(tmp_path, factory.opcua(plant.endpoint))
     before = config.read_text()
     assert main(["browse", "--config", str(config), "--pick", "total=filling/Admin/ProductCode"]) == 2
-    assert "has a table of its own" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "has a table of its own" in said.err
+    assert "stays as it was" in said.out
+    assert 'total = { path = "filling/Admin/ProductCode"' in said.out
     assert main(["browse", "--config", str(config), "--pick", "colour=filling/Admin/ProductCode"]) == 2
     assert config.read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.toml"]
@@ -185,6 +188,21 @@ def test_the_keyboard(plant: Served, tmp_path: Path) -> None:
         person.see("wrote product into")
         assert person.end() == 0
     assert SignalRole.PRODUCT in {tag.role for tag in load(config).lines[0].tags}
+
+
+def test_what_was_picked_is_not_lost_with_the_connection(tmp_path: Path) -> None:
+    with serving() as own, Terminal("browse", own.endpoint, folder=tmp_path) as person:
+        person.see("▸ filling")
+        person.type("\x1b[C\x1b[B\x1b[B\x1b[C")
+        person.see("ProductCode")
+        person.type("\x1b[B\x1b[B\x1b[Br")
+        person.see("which role?")
+        person.type("\r")
+        person.see("product = ProductCode")
+        own.stop()
+        person.see("the connection broke; what was picked so far")
+        person.see('product = { path = "filling/Admin/ProductCode"')
+        assert person.end() == 1
 
 
 def test_a_strangers_names_do_not_reach_the_terminal_as_commands(
