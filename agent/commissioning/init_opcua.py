@@ -14,7 +14,7 @@ from agent.certificates import fingerprint
 from agent.commissioning.answers import none_for_nothing
 from agent.commissioning.ask import Asker, Wrong
 from agent.commissioning.guess import guesses
-from agent.commissioning.peers import CONNECT_S, Unreachable, opcua_peer, opcua_source, quiet
+from agent.commissioning.peers import CONNECT_S, Unreachable, opcua_peer, opcua_source
 from agent.commissioning.plan import Plan
 from agent.commissioning.tree import Node, Space, quoted
 from agent.config_opcua import OpcuaSource
@@ -102,7 +102,6 @@ def _security_words(name: str) -> str:
 
 async def _offers(source: OpcuaSource) -> list[str]:
     """The policies that the server offers with encryption, the strongest first. Raises Unreachable."""
-    quiet()
     client = ReadOnlyClient(source.endpoint, source.timeout_ms / 1000)
     try:
         async with asyncio.timeout(CONNECT_S):

@@ -7,7 +7,6 @@ can only read; nothing here measures.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 from collections.abc import AsyncIterator
@@ -107,15 +106,9 @@ class ModbusPeer:
         self._wire = wire
 
 
-def quiet() -> None:
-    """asyncua's errors are said here, once and in plain words."""
-    logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-
-
 @asynccontextmanager
 async def opcua_peer(source: OpcuaSource, state_folder: Path, gateway_id: str) -> AsyncIterator[ReadOnlyClient]:
     """A session as `source` says, nothing less. Raises Unreachable, also where the session breaks meanwhile."""
-    quiet()
     client: ReadOnlyClient | None = None
     try:
         async with asyncio.timeout(CONNECT_S):

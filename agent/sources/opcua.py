@@ -9,7 +9,6 @@ Nothing is ever written: see `opcua_client`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -78,7 +77,6 @@ class OpcuaReader:
 
     async def run(self) -> None:
         """Connects, reads, and begins again; never gives up."""
-        logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # we say its errors, once and in plain words
         for part in self._items.parts:
             warn(self._source, part.line.log)
         backoff = Backoff()

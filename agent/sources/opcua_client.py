@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import struct
 from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
@@ -26,6 +27,8 @@ from cryptography.exceptions import InvalidSignature
 from agent.sources.opcua_wire import Told, publish_answer, read_answer
 
 T = TypeVar("T")
+
+logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # we say its errors, once and in plain words
 
 ALLOWED: Final = frozenset(
     {

@@ -140,3 +140,29 @@ def test_asyncua_looks_after_nothing_that_is_not_its_own() -> None:
     """Its loop for stale subscriptions would wake the gateway twice a second; ours are not among those it has."""
     assert Client("opc.tcp://127.0.0.1:1")._stale_check_interval == 0.5, "asyncua calls it otherwise now"
     assert ReadOnlyClient("opc.tcp://127.0.0.1:1", 5.0)._stale_check_interval > 3600
+
+
+def test_a_peer_that_takes_nothing_is_let_go_of_at_once(free_port: Callable[[], int]) -> None:
+    """As over a link that is half open: close() would keep the socket until what is left to send was taken."""
+
+    async def scenario() -> None:
+        over = asyncio.Event()
+
+        async def ignore(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await over.wait()
+            writer.transport.abort()
+
+        server = await asyncio.start_server(ignore, "127.0.0.1", port := free_port(), limit=1024)
+        client = ReadOnlyClient(f"opc.tcp://127.0.0.1:{port}", 1.0)
+        await client.connect_socket()
+        protocol = client.uaclient.protocol
+        assert protocol is not None and protocol.transport is not None
+        protocol.transport.write(bytes(50_000_000))
+        await client.end()
+        await asyncio.sleep(0.05)
+        assert protocol.is_closed
+        over.set()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(scenario())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.sources import opcua as source
 from tests.agent.opcua.support import STATE, TOTAL, Plc, reading, tag
 
 TAGS = (tag(STATE, "State"), tag(TOTAL, "Total"))
@@ -101,6 +102,31 @@ def test_flipped_bits_in_answers_are_survived(tmp_path: Path, free_port: Callabl
             writer.transport.abort()
         await proxy.wait_closed()
         await plc.stop()
+
+    asyncio.run(scenario())
+
+
+def test_an_attempt_that_leads_nowhere_ends(
+    tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer may be in time, and the whole never done: there is one deadline around it."""
+    monkeypatch.setattr(source, "CONNECT_S", 0.5)
+
+    async def scenario() -> None:
+        calls = 0
+
+        async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal calls
+            calls += 1
+            await reader.read()
+            writer.close()
+
+        silent = await asyncio.start_server(listen, "127.0.0.1", port := free_port())
+        async with reading(tmp_path, f"opc.tcp://127.0.0.1:{port}", TAGS, timeout_ms=60_000) as line:
+            await line.until(lambda: calls >= 2)
+            assert "no answer in time" in line.events[-1]
+        silent.close()
+        await silent.wait_closed()
 
     asyncio.run(scenario())
 
