@@ -34,6 +34,7 @@ _MENDS: Final = {
     _CODES.BadTooManySubscriptions: "the server has no subscription free; close other clients, or raise its limit",
     _CODES.BadTooManyMonitoredItems: "the server has no monitored item free; close other clients, or use "
     'read_by = "polling"',
+    _CODES.BadServiceUnsupported: 'a small server may know no subscriptions; use read_by = "polling"',
     _CODES.BadNodeIdUnknown: "the server has no such node",
     _CODES.BadNodeIdInvalid: "the server has no such node",
     _CODES.BadNoMatch: "the server has nothing at this path; look with: linetally-agent browse",
