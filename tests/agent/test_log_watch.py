@@ -110,7 +110,9 @@ def test_two_trees_of_one_size_are_proof_for_ever(spool: Spool) -> None:
     assert one.size == other.size == 20 and one.root != other.root  # two signatures of the log, for anybody to check
     json.dumps(alarm)
     assert judge(watch, spool, receipt(leaves(21), 20)) is Belief.BELIEVED
-    assert "TWO HISTORIES" in (LogWatch(spool, LOG.verifier).alarm or "")
+    again = LogWatch(spool, LOG.verifier)
+    assert judge(again, spool, receipt(leaves(25), 21)) is Belief.BELIEVED
+    assert "TWO HISTORIES" in (LogWatch(spool, LOG.verifier).alarm or ""), "also after a new start"
 
 
 def test_a_fork_that_has_grown_cannot_prove_itself(spool: Spool) -> None:
@@ -128,6 +130,14 @@ def test_without_a_proof_it_asks_again_and_then_says_so(spool: Spool) -> None:
     assert judge(watch, spool, receipt(leaves(33))) is Belief.DISBELIEVED
     assert watch.alarm is not None and "no proof" in watch.alarm
     assert judge(watch, spool, receipt(leaves(33), 7, 20)) is Belief.BELIEVED
+
+
+def test_late_answers_among_good_ones_are_no_strikes(spool: Spool) -> None:
+    watch = LogWatch(spool, LOG.verifier)
+    judge(watch, spool, receipt(leaves(20)))
+    for _ in range(log_watch.STRIKES):
+        assert judge(watch, spool, receipt(leaves(12))) is Belief.AGAIN
+        assert judge(watch, spool, receipt(leaves(20))) is Belief.BELIEVED
 
 
 def test_answers_to_what_is_not_awaited_are_no_strikes(spool: Spool) -> None:

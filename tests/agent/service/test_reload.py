@@ -13,7 +13,7 @@ import pytest
 from agent import app
 from agent.clock import ManualClock
 from agent.config import load
-from agent.late import LateCounts
+from agent.late import LateCounts, read_late
 from agent.line import Line
 from agent.publisher import Publisher
 from agent.recorder import Recorder
@@ -44,11 +44,11 @@ class Agent:
         started = self.recorder.start()
         line = configuration.lines[0]
         self.running = Running([Line(line, started["filling"].meter, self.clock)], self._read)
-        publisher = Publisher(
+        self.publisher = Publisher(
             configuration, spool, KID, ReceiptHub(1).signer.verifier, self.clock.now_ms, lambda _: None
         )
         late = LateCounts(spool, ["filling"])
-        self.reloader = Reloader(configuration, self.running, self.recorder, publisher, late, self.clock)
+        self.reloader = Reloader(configuration, self.running, self.recorder, self.publisher, late, self.clock)
         self.reads = 0
 
     async def _read(self, line: Line) -> None:
@@ -66,10 +66,10 @@ class Agent:
             line.alive()
             app.measure([line], self.recorder, now)
 
-    async def reload(self, *tables: str) -> bool:
-        """With these tables in the place of [statement], or after all."""
-        text = self.path.read_text().split("[statement]")[0] + "".join(tables) + factory.opcua()
-        self.path.write_text(text)
+    async def reload(self, table: str, *, reads: int = 0) -> bool:
+        """With `table` in the place of [statement]. `reads`: another sampling interval of the line (ms)."""
+        text = self.path.read_text().split("\n[[line]]")[0].split("[statement]")[0] + table + factory.opcua()
+        self.path.write_text(text.replace("sampling_interval_ms = 0", f"sampling_interval_ms = {reads}"))
         return await self.reloader.reload()
 
     def bodies(self) -> list[Any]:
@@ -147,6 +147,60 @@ def test_raw_samples_are_kept_as_the_file_says_now(tmp_path: Path) -> None:
 
     (gap,) = [body for body in play(tmp_path, scenario) if isinstance(body, RawGap)]
     assert gap.reason == "older than 1 days" and DAY < gap.to_ms - gap.from_ms < 3 * DAY
+
+
+def test_a_line_that_is_read_in_another_way_goes_on_and_loses_nothing(tmp_path: Path) -> None:
+    """The same meter: each window once, what is between two sources is unknown, and late values are counted on."""
+
+    def put_late(agent: Agent) -> None:
+        (line,) = agent.running.lines
+        before, now = line.late_count, agent.clock.now_ms()
+        line.put(SignalRole.TOTAL, now // 1000, now - 1500)
+        app.measure([line], agent.recorder, now)
+        assert line.late_count == before + 1
+
+    async def scenario(agent: Agent) -> None:
+        agent.work(START + 6 * MINUTE - 1000)
+        put_late(agent)
+        agent.clock.advance_to(START + 6 * MINUTE + 2000)  # a window that no tick has closed
+        assert await agent.reload("", reads=50)
+        await asyncio.sleep(0.01)  # its source begins
+        agent.clock.advance_to(START + 6 * MINUTE + 5000)  # nothing is known before the first value
+        agent.work(START + 16 * MINUTE)
+        put_late(agent)
+        late = LateCounts(agent.spool, ["filling"])
+        late.keep({"filling": 0}, 0)
+        assert agent.reads == 2 and late._before == {"filling": 1}
+        assert await agent.reload("", reads=51)
+        found = read_late(agent.spool, "filling")
+        assert found is not None and found.count == 2
+
+    bodies = play(tmp_path, scenario)
+    assert [type(body) for body in bodies if not isinstance(body, Measurement)] == [Configurations]
+    windows = [w for b in bodies if isinstance(b, Measurement) for line in b.lines for w in line.windows]
+    assert [w.start_ms for w in windows] == list(range(START, START + 15 * MINUTE, MINUTE))
+    assert [w.account.unknown_ms for w in windows[5:8]] == [0, 6000, 0], (
+        "from what was measured last to the first value"
+    )
+
+
+def test_another_broker_is_gone_over_to(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        agent.path.write_text(agent.path.read_text().replace("port = 1\n", "port = 7\n"))
+        assert await agent.reloader.reload()
+        assert agent.publisher._broker.port == 7 and agent.reads == 1
+
+    play(tmp_path, scenario)
+
+
+def test_while_the_disk_is_full_no_line_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(agent: Agent) -> None:
+        agent.recorder.disk_full_since_ms = START
+        assert not await agent.reload("[statement]\ninterval_s = 300\n")
+        assert "the disk is full" in caplog.text
+        agent.work(START + 16 * MINUTE)
+
+    assert lengths(play(tmp_path, scenario)) == [15]
 
 
 def test_what_waits_for_a_restart_is_named_and_nothing_changes(
