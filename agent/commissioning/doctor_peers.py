@@ -27,8 +27,8 @@ from agent.line import CLOCK_TOLERANCE_MS
 from agent.mqtt import BrokerLink, BrokerLost
 from agent.sources.modbus_frames import Refusal
 from agent.sources.modbus_values import Unusable, clock_ms, value
-from agent.sources.opcua_items import number_of, unix_ms
 from agent.sources.opcua_nodes import own, read_limits, read_namespaces, read_values, resolve
+from agent.sources.opcua_numbers import number_of, unix_ms
 from agent.sources.opcua_wire import Told
 from protocols.errors import ConfigurationError, LinetallyError
 from protocols.measurement.machine import StateValues

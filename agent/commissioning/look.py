@@ -17,8 +17,8 @@ from agent.config_modbus import ModbusSource, ModbusTag
 from agent.config_opcua import OpcuaSource, OpcuaTag
 from agent.sources.modbus_frames import Refusal
 from agent.sources.modbus_values import Unusable, value
-from agent.sources.opcua_items import number_of
 from agent.sources.opcua_nodes import read_limits, read_namespaces, read_values, resolve
+from agent.sources.opcua_numbers import number_of
 from agent.sources.opcua_wire import Told
 from agent.sources.opcua_words import status_words
 from protocols.plc.roles import SPEED_SCALE, SignalRole

@@ -23,8 +23,9 @@ from agent.config_opcua import OpcuaSource, OpcuaTag
 from agent.line import LineInput
 from agent.sources.opcua_client import LINK_ERRORS, ReadOnlyClient, asked
 from agent.sources.opcua_flow import Flow, FlowLost, Polling
-from agent.sources.opcua_items import Item, Items, unix_ms
+from agent.sources.opcua_items import Item, Items
 from agent.sources.opcua_nodes import Batches, Limits, own, read_limits, read_namespaces, read_values, resolve
+from agent.sources.opcua_numbers import unix_ms
 from agent.sources.opcua_security import NotSecure, secured_client, warn
 from agent.sources.opcua_subscription import Subscription
 from agent.sources.opcua_words import link_words

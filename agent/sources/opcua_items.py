@@ -1,16 +1,14 @@
 """The tags of lines at an OPC UA server: what each of them said last, and when by which clock.
 
-Decides what a value is worth: quality, number, time, and what is said of it. A bad tag is set aside, alone; a value
-that was lost on the way becomes a gap. Knows no request.
+Decides what becomes of a value: its quality and time, and what is said of it. A bad tag is set aside, alone; a value
+that was lost on the way becomes a gap. Which number it is, is decided in `opcua_numbers`. Knows no request.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from asyncua import ua
@@ -19,18 +17,18 @@ from asyncua.ua.status_codes import StatusCodes
 from agent.certificates import printable
 from agent.config_opcua import OpcuaTag
 from agent.line import Fresh, LineInput
-from agent.sources.opcua_wire import Changes, Told, Unread
+from agent.sources.opcua_numbers import is_other, number_of
+from agent.sources.opcua_wire import Changes, Told
 from agent.sources.opcua_words import status_words
-from protocols.plc.roles import COUNTER_ROLES, SPEED_SCALE, SignalRole
+from protocols.plc.roles import COUNTER_ROLES, SignalRole
 
 _OVERFLOW: Final = 0x480  # Part 4, 7.39.1: InfoType DataValue with the Overflow bit
 _GONE: Final = frozenset(
     {StatusCodes.BadNodeIdUnknown, StatusCodes.BadNodeIdInvalid, StatusCodes.BadMonitoredItemIdInvalid}
 )
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_SAID: Final = 50  # of one role
 _LONGEST_WORDS: Final = 1000
-_OTHER_NUMBERS: Final = (SignalRole.ORDER, SignalRole.SPEED)  # see `_number`
+_OTHER_NUMBERS: Final = (SignalRole.ORDER, SignalRole.SPEED)  # see `opcua_numbers`
 
 
 @dataclass(slots=True, eq=False)
@@ -90,13 +88,8 @@ class Item:
 
     def differs(self, found: Told) -> bool:
         """Whether a value that was read is not the one that was told last."""
-        good, value, last = found.status >> 30 == 0, found.value, self.value
-        if not (good and self.good):
-            return good != self.good
-        if isinstance(value, int | float) and isinstance(last, int | float) and value != last:
-            both_nan = math.isnan(value) and math.isnan(last)
-            return not both_nan and not abs(value - last) <= self.tag.deadband / 1000
-        return bool(value != last)
+        good = found.status >> 30 == 0
+        return good != self.good or (good and is_other(found.value, self.value, self.tag.deadband / 1000))
 
 
 class Items:
@@ -258,41 +251,6 @@ def _number(tag: OpcuaTag, part: Part, value: Any) -> int | None:
         part.say(tag.role, found)
         return None
     return found
-
-
-def number_of(tag: OpcuaTag, product_codes: Mapping[str, int], value: Any) -> int | str | None:
-    """The line's number of a good value; words that say why there is none; None for an empty product text."""
-    role = tag.role
-    name = role.name.lower()
-    if isinstance(value, ua.LocalizedText):
-        value = value.Text or ""
-    if tag.texts:
-        meaning = dict(tag.texts).get(str(value))
-        return f'{name}: "{printable(str(value))}" is not among its texts; add it' if meaning is None else meaning
-    if role is SignalRole.PRODUCT and isinstance(value, str):
-        code = product_codes.get(value)
-        if code is None and value:
-            return f'the product "{printable(value)}" is not in the configuration; add it with its ideal cycle'
-        return code
-    if role is SignalRole.ORDER and isinstance(value, int | float):
-        return int(bool(value))
-    if role is SignalRole.SPEED and isinstance(value, int | float) and math.isfinite(value * SPEED_SCALE):
-        return math.floor(value * SPEED_SCALE)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, int):
-        return int(value)
-    # Not the value itself: one that changes each second would be said each second.
-    if isinstance(value, str):
-        return f"{name}: a whole number is needed, it says a text; say what each text means: texts = {{ … = 1 }}"
-    kinds = {float: "a number with decimals", list: "a list", Unread: "a structure", type(None): "nothing"}
-    return f"{name}: a whole number is needed, it says {kinds.get(type(value), type(value).__name__)}; check the tag"
-
-
-def unix_ms(moment: datetime) -> int:
-    """A value of type DateTime in Unix ms."""
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(milliseconds=1)
 
 
 def nodes_of(items: Iterable[Item]) -> list[ua.NodeId]:
