@@ -55,7 +55,7 @@ class Wire(ModbusProtocol):
         # Not from 1: an answer that something in between kept from an earlier connection must not fit.
         self._transaction = randbelow(0xFFFF)
         self._character_s = _BITS_A_CHARACTER / link.baud_rate if link.device else 0.0
-        self._silence_s = max(LEAST_SILENCE_S, 3.5 * self._character_s)
+        self._silence_s = max(LEAST_SILENCE_S, 3.5 * self._character_s) if self._rtu else 0.0
         self._made: asyncio.Future[None] = self.loop.create_future()
         self._asked: Ask | None = None
         self._answer: asyncio.Future[bytes] | None = None
@@ -85,7 +85,7 @@ class Wire(ModbusProtocol):
     async def ask(self, device_id: int, table: str, address: int, count: int, timeout_s: float) -> list[int]:
         """`count` registers (or bits, as 0 and 1). Raises Refusal, or NoAnswer, after which the wire must be closed.
 
-        `timeout_s`: on a serial line without the time that the bytes of request and answer take.
+        `timeout_s`: without the time that the bytes take on a serial line, and the silence that must follow.
         """
         if self.failed is not None:
             raise NoAnswer(self.failed)
@@ -100,7 +100,8 @@ class Wire(ModbusProtocol):
         try:
             self._sent = self._framer.buildFrame(request)
             self.send(self._sent)
-            async with asyncio.timeout(timeout_s + (_RTU_BYTES + size) * self._character_s):
+            on_line_s = (_RTU_BYTES + size) * self._character_s + self._silence_s
+            async with asyncio.timeout(timeout_s + on_line_s):
                 data = await self._answer
         except TimeoutError:
             self.failed = "no answer in time"

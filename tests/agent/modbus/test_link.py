@@ -140,6 +140,28 @@ def test_a_link_that_is_down_is_not_tried_at_each_read(free_port: Callable[[], i
     asyncio.run(scenario())
 
 
+def test_a_link_that_was_up_again_is_tried_soon_when_it_goes_down(free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        now = [0.0]
+        with Link(ModbusLink("tcp", "127.0.0.1", port), lambda: now[0]) as link:
+            for _ in range(6):
+                with pytest.raises(LinkFailed):
+                    await link.read(read(), 1.0)
+                now[0] += 31.0
+            async with device(port, lambda request: good(request) if request[9] == 0 else None):
+                assert await link.read(read(), 1.0) == [7]
+                with pytest.raises(DeviceFailed):
+                    await link.read(read(address=1), 0.05)
+            with pytest.raises(LinkFailed):
+                await link.read(read(), 1.0)
+            now[0] += 1.1
+            async with device(port, good):
+                assert await link.read(read(), 1.0) == [7]
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("link", "words"),
     [
