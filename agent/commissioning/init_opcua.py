@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from agent.certificates import fingerprint
+from cryptography.x509 import Certificate
+
+from agent.certificates import CERTIFICATE_FILE, FOLDER, fingerprint, read_certificate
 from agent.commissioning.answers import none_for_nothing
 from agent.commissioning.ask import Asker, Wrong
 from agent.commissioning.guess import guesses
@@ -72,6 +74,11 @@ def ask_opcua(asker: Asker, plan: Plan, folder: Path) -> Space:
             return _walk(asker, source, state_folder, plan.gateway_id)
         except Unreachable as error:
             asker.say(f"  {error}", "yellow")
+            own = state_folder / FOLDER / CERTIFICATE_FILE
+            if "this gateway's certificate" in str(error) and own.exists():
+                asker.say(
+                    f"  This gateway's certificate: {own}, fingerprint {_groups(read_certificate(own))}", "yellow"
+                )
         if not asker.interactive or not asker.yes("again", "Try again", _WHY_AGAIN, True):
             mend = "begin again when the server can be reached, or write the tags by hand from a template (linetally-"
             mend += "agent templates)"
@@ -125,12 +132,11 @@ def _walk(asker: Asker, source: OpcuaSource, state_folder: Path, gateway_id: str
         try:
             space = asyncio.run(_read(source, state_folder, gateway_id))
         except Unreachable as error:
-            known = {fingerprint(certificate) for _, certificate in store.rejected()}
+            known = {fingerprint(certificate): certificate for _, certificate in store.rejected()}
             shown = next((each for each in known if each[:8] in str(error)), None)
             if shown is None or not asker.interactive:
                 raise
-            groups = " ".join(shown[i : i + 4] for i in range(0, len(shown), 4))
-            asker.say(f"  The server shows a certificate with the fingerprint\n  {groups}", "yellow")
+            asker.say(f"  The server shows a certificate with the fingerprint\n  {_groups(known[shown])}", "yellow")
             why = "Look at the server's own display or settings. Only if the two are the same is it your PLC."
             if not asker.yes("trust", "Is it the same", why, default=False):
                 raise
@@ -141,6 +147,12 @@ def _walk(asker: Asker, source: OpcuaSource, state_folder: Path, gateway_id: str
         if space.is_cut:
             asker.say("  it has more; those that lie deeper: linetally-agent browse, when the file is there", "yellow")
         return space
+
+
+def _groups(certificate: Certificate) -> str:
+    """The fingerprint, to be compared by eye."""
+    digits = fingerprint(certificate)
+    return " ".join(digits[i : i + 4] for i in range(0, len(digits), 4))
 
 
 async def _read(source: OpcuaSource, state_folder: Path, gateway_id: str) -> Space:

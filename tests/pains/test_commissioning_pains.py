@@ -21,6 +21,7 @@ from agent.config import load
 from agent.trust import TrustStore
 from tests.agent import factory
 from tests.agent.commissioning.support import serving
+from tests.agent.opcua.support import trust_server
 from tests.support import opcua
 
 
@@ -67,6 +68,23 @@ def test_row_7_an_unknown_server_is_refused_until_somebody_compared_its_fingerpr
         (rejected,) = TrustStore(state).rejected_folder.glob("*.der")
         TrustStore(state).accept(rejected.name.partition("[")[2][:12])
         assert "is not trusted yet" not in doctor(config, capsys)["line filling"]["words"]
+
+
+@pytest.mark.needs("node")
+def test_row_7_an_expired_certificate_is_said_with_the_mend(
+    tmp_path: Path, free_port: Callable[[], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate, key = opcua.make_certificate(tmp_path, key=opcua.server_key(), days=-2, began_days=30)
+    with opcua.node_server(tmp_path, free_port(), certificate=str(certificate), key=str(key)) as peer:
+        line = factory.opcua(peer.endpoint).replace(
+            'protocol = "opcua"', 'protocol = "opcua"\nsecurity_policy = "Basic256Sha256"'
+        )
+        config = factory.write(tmp_path, line)
+        trust_server(load(config).state_folder, certificate)
+        found = doctor(config, capsys)["line filling"]
+    assert found["level"] == "fail"
+    assert "expired" in found["words"]
+    assert "renew it on the server" in found["words"]
 
 
 @contextmanager

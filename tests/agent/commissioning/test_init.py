@@ -19,7 +19,7 @@ from protocols.measurement.machine import PackML, StateValues
 from protocols.plc.packml import State
 from protocols.plc.roles import SignalRole
 from tests.agent.commissioning.support import ROOT, Served, Terminal
-from tests.agent.opcua.support import Plc
+from tests.agent.opcua.support import Plc, trust_server
 from tests.support.opcua import node_server
 
 
@@ -57,6 +57,19 @@ def test_modbus_without_a_question(plant: Served, tmp_path: Path) -> None:
     tags = {tag.role: tag for tag in line.tags if isinstance(tag, ModbusTag)}
     assert tags[SignalRole.STATE].register == 0
     assert (tags[SignalRole.REJECT].type, tags[SignalRole.REJECT].little_words) == ("uint32", True)
+
+
+@pytest.mark.needs("node")
+def test_a_server_that_must_trust_this_gateway_first(
+    tmp_path: Path, free_port: Callable[[], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no configuration yet by which `certificates` could show it."""
+    with node_server(tmp_path, free_port(), acceptUnknown=False) as server:
+        trust_server(tmp_path / "state", server.certificate)
+        assert main(["init", "--no-input", "--file", str(tmp_path / "agent.toml"), "--endpoint", server.endpoint]) == 2
+    said = capsys.readouterr().out
+    assert "accept this gateway's certificate on the server" in said
+    assert f"This gateway's certificate: {tmp_path / 'state' / 'opcua' / 'own.der'}, fingerprint " in said
 
 
 @pytest.mark.parametrize("is_there", [True, False])
