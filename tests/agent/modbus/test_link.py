@@ -24,6 +24,7 @@ from agent.sources.modbus_frames import NotReading
 from agent.sources.modbus_link import Breaker, DeviceFailed, Link, LinkFailed, Resting
 from agent.sources.modbus_plan import Read
 from agent.sources.modbus_wire import Wire
+from tests.agent.modbus.test_reader import until
 
 
 def read(device: int = 1, address: int = 0, count: int = 1) -> Read:
@@ -234,12 +235,14 @@ class Slow:
     def __init__(self) -> None:
         self.stuck = True
         self.exist = set(range(0x10000))
+        self.asked = 0
         self._writers: list[asyncio.StreamWriter] = []
         self._kept: list[bytes] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
         while request := await reader.read(8):
+            self.asked += 1
             address, count = struct.unpack(">HH", request[2:6])
             asked = range(address, address + count)
             pdu = (
@@ -312,6 +315,22 @@ def test_an_answer_that_comes_a_little_late_spoils_no_other(free_port: Callable[
                 asyncio.get_running_loop().call_later(0.3, made.free)
                 with pytest.raises(DeviceFailed, match="no answer in time"):
                     await link.read(read(address=100), 0.2)
+                assert await link.read(read(address=101), 0.2) == [101]
+
+    asyncio.run(scenario())
+
+
+def test_what_a_line_that_left_was_waiting_for_spoils_no_other(free_port: Callable[[], int]) -> None:
+    """A reload ends a line in the midst of a request; its answer comes while the next would be under way."""
+
+    async def scenario() -> None:
+        async with slow_device(port := free_port()) as made:
+            with Link(ModbusLink("rtu-over-tcp", "127.0.0.1", port)) as link:
+                leaving = asyncio.create_task(link.read(read(address=100), 5.0))
+                await until(lambda: made.asked == 1)
+                leaving.cancel()
+                await asyncio.wait([leaving])
+                asyncio.get_running_loop().call_later(0.1, made.free)
                 assert await link.read(read(address=101), 0.2) == [101]
 
     asyncio.run(scenario())
