@@ -32,7 +32,7 @@ _GOODBYE_TRIES: Final = 20
 _MAX_WAITING: Final = 1000
 MOST_UNSENT: Final = 32_768
 """Bytes that may be on their way: what is published beyond them waits behind them, a minute at 4 kbit/s."""
-_TAKEN_OVER: Final = "another client came with this gateway's id; does a second agent run with its name?"
+_TAKEN_OVER: Final = "another client came with this gateway's id: does a second agent run with its name?"
 
 
 class BrokerLost(Exception):
@@ -88,7 +88,7 @@ class BrokerLink:
             raise BrokerLost("no answer in time") from error
         except OSError as error:
             await self._stop()
-            words = "nothing answers there; is it running?" if isinstance(error, ConnectionRefusedError) else str(error)
+            words = "nothing answers there" if isinstance(error, ConnectionRefusedError) else str(error)
             raise BrokerLost(words) from error
         except BaseException:
             await self._stop()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from agent.amend_mqtt import OperatorInput
 from agent.backoff import Backoff
 from agent.challenges import Challenges
-from agent.config import AgentConfiguration
+from agent.config import AgentConfiguration, BrokerSettings
 from agent.log_watch import Belief, LogWatch
 from agent.mqtt import BrokerLink, BrokerLost
 from agent.spool import Spool, SpoolFull
@@ -48,6 +48,8 @@ RESEND_S: Final = 10.0
 LONGEST_RESEND_S: Final = 30.0
 REFUSED_RETRY_S: Final = 30.0
 DISBELIEVED_RETRY_S: Final = 30.0
+STEADY_S: Final = 10.0
+"""A connection that held for so long is soon tried again; one that is cut at once, more and more slowly."""
 AGAIN_S: Final = 0.2
 _LOOK_S: Final = 1.0  # answers are heard at once; this is how long a new record may wait
 _SLOW_LOOK_S: Final = 0.1  # the same while a slow network has not taken what it was given
@@ -95,6 +97,8 @@ class Publisher:
         self._hold_until = 0.0
         self._silent_since = 0.0
         self._said: dict[str, float] = {}
+        self._leaves = False
+        self._lost_is_said = True
         self.progress = asyncio.Event()
         """Set whenever receipts were noted; whoever waits clears it."""
         self.last_receipt = _last_receipt(spool)
@@ -125,15 +129,19 @@ class Publisher:
             if self._hears_operators:
                 topics.append(operator_topic(self._gateway_id))
             where = f"{self._broker.host}:{self._broker.port}"
+            wanted = (self._broker, self._hears_operators)
+            connected_s = None
+            self._leaves = False
             try:
                 will = None if sparkplug is None else sparkplug.next_will()
                 async with BrokerLink(self._broker, self._gateway_id, *topics, will=will) as link:
-                    self._say(f"connected to the broker at {where}; {self._spool.depth()} records wait", logging.INFO)
+                    self._say_connected(where)
                     self._link = link
-                    backoff.reset()
+                    connected_s = time.monotonic()
                     self._begin()
                     if sparkplug is not None:
                         sparkplug.connected(link)
+                    self._leave_if_not(wanted)  # it may have changed while it was connected
                     try:
                         await self._serve(link)
                     except asyncio.CancelledError:
@@ -141,21 +149,31 @@ class Publisher:
                             sparkplug.leave()
                         raise
             except BrokerLost as error:
-                words = f"the broker at {where}: {error}. Records are kept here until it is back"
-                self._say(words, logging.WARNING)
+                if connected_s is not None and time.monotonic() - connected_s >= STEADY_S:
+                    backoff.reset()
+                if not self._leaves:
+                    words = f"no connection to the broker at {where}: {error}. Records are kept here until it is back"
+                    self._lost_is_said |= self._say(f"lost: {error}", words, logging.WARNING)
             finally:
                 self._link = None
                 if sparkplug is not None:
                     sparkplug.lost()
-            await asyncio.sleep(backoff.next_s())
+            if not self._leaves:
+                await asyncio.sleep(backoff.next_s())
 
     def use(self, configuration: AgentConfiguration) -> None:
         """Goes over to what may change while it runs: another broker or login, whether operators are heard, lines."""
         self._operator.lines = tuple(line.configuration for line in configuration.lines)
         before = (self._broker, self._hears_operators)
         self._broker, self._hears_operators = configuration.broker, configuration.operator.mqtt
-        if self._link is not None and before != (self._broker, self._hears_operators):
-            self._link.leave("the configuration has another one, or other topics, now")
+        self._leave_if_not(before)
+
+    def _leave_if_not(self, used: tuple[BrokerSettings, bool]) -> None:
+        if self._link is not None and used != (self._broker, self._hears_operators):
+            self._leaves = self._lost_is_said = True
+            if self._sparkplug is not None:
+                self._sparkplug.leave()  # to a goodbye the broker adds no will
+            self._link.leave("the configuration has changed")
 
     def refresh(self) -> None:
         """Reads again how many records wait, after some were added."""
@@ -217,7 +235,8 @@ class Publisher:
         patience_s = self._resend_s if link.has_room else LONGEST_RESEND_S  # a record may be on its way for long
         if not self._outstanding or now < self._hold_until or now - self._silent_since < patience_s:
             return
-        self._say(f"no receipt from the hub for {now - self._silent_since:.0f} s; sending again", logging.WARNING)
+        words = f"no receipt from the hub for {now - self._silent_since:.0f} s; sending again"
+        self._say("silence", words, logging.WARNING)
         self._outstanding.clear()
         self._next = 0
         self._room = 1
@@ -233,7 +252,7 @@ class Publisher:
             try:
                 answer = decode_receipt(payload)
             except Malformed as error:
-                self._say(f"an answer of the hub cannot be read: {error}", logging.WARNING)
+                self._say("malformed", f"an answer of the hub cannot be read: {error}", logging.WARNING)
                 continue
             if answer.kid != self._kid:
                 continue  # for a key that this gateway had before
@@ -250,7 +269,7 @@ class Publisher:
             self._spool.receipted(done, meta)
         except SpoolFull as error:
             self._watch = self._watch.again()
-            self._say(f"{error}; receipts are noted again when there is room", logging.ERROR)
+            self._say("full", f"{error}; receipts are noted again when there is room", logging.ERROR)
             return
         self._noted(done, last, before)
 
@@ -258,7 +277,7 @@ class Publisher:
         for sequence in done:
             self._outstanding.discard(sequence)
         if self._room < OUTSTANDING:
-            self._say("receipts come again", logging.INFO)
+            self._say("again", "receipts come again", logging.INFO)
         self._room = OUTSTANDING
         self._resend_s = RESEND_S
         self._silent_since = time.monotonic()
@@ -278,9 +297,8 @@ class Publisher:
         try:
             belief, meta, words = self._watch.judge(receipt, record.raw, awaited=receipt.sequence in self._outstanding)
         except (Malformed, Unverified, Refused) as error:
-            self._say(
-                f"the receipt for record {receipt.sequence} does not hold: {error}. The record is kept", logging.ERROR
-            )
+            words = f"the receipt for record {receipt.sequence} does not hold: {error}. The record is kept"
+            self._say("false receipt", words, logging.ERROR)
             return None
         if belief is Belief.BELIEVED:
             if words is not None:
@@ -311,7 +329,7 @@ class Publisher:
             # The hub lost its newest records, or these overtook others: it says where it goes on.
             if expected < refusal.sequence:
                 self._next = expected
-                self._say(f"the hub goes on at record {expected}; sending from there", logging.INFO)
+                self._say("elsewhere", f"the hub goes on at record {expected}; sending from there", logging.INFO)
                 self._reopen(expected, refusal.sequence)
             self._hold_until = now + 1.0
             return
@@ -319,7 +337,7 @@ class Publisher:
         words = (
             f"the hub refuses record {refusal.sequence} ({refusal.code}): {refusal.words}. It is kept and tried again"
         )
-        self._say(words, logging.WARNING)
+        self._say(f"refused: {refusal.code}", words, logging.WARNING)
         with contextlib.suppress(SpoolFull):  # the log line has said it
             self._spool.set_meta({"refused": f"{refusal.sequence} {refusal.code}: {refusal.words}".encode()})
 
@@ -327,15 +345,23 @@ class Publisher:
         try:
             self._spool.reopen(first, last)
         except SpoolFull as error:
-            self._say(str(error), logging.ERROR)
+            self._say("full", str(error), logging.ERROR)
 
-    def _say(self, words: str, level: int) -> None:
-        """A line in the log, not more often than every ten minutes for the same words."""
-        key = words.split(";")[0][:40]
+    def _say(self, about: str, words: str, level: int) -> bool:
+        """A line in the log, not more often than every ten minutes about the same; whether it was written."""
         now = time.monotonic()
-        if now - self._said.get(key, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
-            self._said[key] = now
-            _log.log(level, "%s", words)
+        if now - self._said.get(about, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
+            return False
+        self._said[about] = now
+        _log.log(level, "%s", words)
+        return True
+
+    def _say_connected(self, where: str) -> None:
+        """Always after it was said that there is no connection: nobody must take it for off still."""
+        if self._lost_is_said:
+            self._lost_is_said = False
+            self.refresh()
+            _log.info("connected to the broker at %s; records that wait: %d", where, self.depth)
 
 
 def _last_receipt(spool: Spool) -> LastReceipt | None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.mqtt import BrokerLink, BrokerLost
 from tests.agent import factory
@@ -69,5 +71,29 @@ def test_a_broker_that_goes_away_ends_the_link(tmp_path: Path, free_port: Callab
                     async with asyncio.timeout(10):
                         while True:
                             await made.receive(0.2)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Session taken over", "another client came with this gateway's id: does a second agent run with its name?"),
+        ("Unspecified error", "the connection ended"),
+        ("Keep alive timeout", "the connection ended (Keep alive timeout)"),
+    ],
+)
+def test_why_it_ended_is_said_in_plain_words(
+    tmp_path: Path, free_port: Callable[[], int], reason: str, words: str
+) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        with running_broker(tmp_path, port):
+            async with link(tmp_path, port) as made:
+                made._client.on_disconnect(None, None, None, ReasonCode(PacketTypes.DISCONNECT, reason), None)  # type: ignore[arg-type, call-arg, misc]
+                await asyncio.sleep(0)
+                with pytest.raises(BrokerLost) as lost:
+                    await made.receive(1)
+                assert str(lost.value) == words
 
     asyncio.run(scenario())

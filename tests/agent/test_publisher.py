@@ -244,7 +244,7 @@ def test_a_broker_that_is_off_is_waited_for(
         port = free_port()
         fill(spool, 5)
         async with publishing(tmp_path, spool, port, ReceiptHub(port)) as publisher:
-            await until(lambda: "is it running?" in caplog.text)
+            await until(lambda: "nothing answers there" in caplog.text)
             with running_broker(tmp_path, port) as broker:
                 with ReceiptHub(port) as first:
                     await until(lambda: spool.depth() == 0)
@@ -256,6 +256,45 @@ def test_a_broker_that_is_off_is_waited_for(
                 assert list(hub.records) == [5, 6, 7, 8, 9]
 
     with caplog.at_level("WARNING", "linetally"):
+        asyncio.run(scenario())
+
+
+def test_each_loss_that_is_said_is_followed_by_the_word_that_it_is_over(
+    tmp_path: Path, spool: Spool, free_port: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        async with publishing(tmp_path, spool, port, ReceiptHub(port)) as publisher:
+            for _ in range(3):
+                with running_broker(tmp_path, port):
+                    await until(lambda: publisher.connected)
+                await until(lambda: not publisher.connected)
+
+    with caplog.at_level("INFO", "linetally"):
+        asyncio.run(scenario())
+    words = [record.getMessage() for record in caplog.records]
+    assert sum(each.startswith("connected to the broker") for each in words) == 2, "the third was not said to be lost"
+    assert sum(each.endswith("the connection ended. Records are kept here until it is back") for each in words) == 1
+
+
+def test_two_agents_of_one_name_come_more_and_more_slowly(
+    tmp_path: Path, spool: Spool, free_port: Callable[[], int], caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    resets: list[object] = []
+    monkeypatch.setattr(module.Backoff, "reset", resets.append)
+
+    async def scenario() -> None:
+        port = free_port()
+        with running_broker(tmp_path, port), Spool.open(tmp_path / "copy") as copy:
+            async with publishing(tmp_path, spool, port, ReceiptHub(port)) as one:
+                await until(lambda: one.connected)
+                async with publishing(tmp_path, copy, port, ReceiptHub(port)):
+                    await until(lambda: caplog.text.count("the connection ended") >= 2)
+        assert not resets, "a connection that was cut at once is no success"
+
+    (tmp_path / "copy").mkdir()
+    with caplog.at_level("INFO", "linetally"):
         asyncio.run(scenario())
 
 

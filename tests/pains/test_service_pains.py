@@ -56,6 +56,7 @@ def test_row_6_a_gateway_tries_for_ever_and_goes_on_at_once(
         return 0.01  # the wait is what is tested; it need not be waited for
 
     monkeypatch.setattr(Backoff, "next_s", noted)
+    monkeypatch.setattr("agent.publisher.STEADY_S", 0.0)
     port = free_port()
 
     async def scenario() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -189,9 +190,12 @@ def test_over_a_broker_a_lost_gateway_is_dead_and_born_again(
         assert wire is not None
         wire.shutdown(socket.SHUT_RDWR)  # no farewell
         await until(lambda: kinds()[4:] == ["NDEATH", "NBIRTH", "DBIRTH"])
+        other = replace(configuration, broker=replace(configuration.broker, username="somebody"))
+        publisher.use(other)  # a goodbye, to which the broker adds no will
+        await until(lambda: kinds()[7:] == ["NDEATH", "NBIRTH", "DBIRTH"])
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await until(lambda: kinds()[7:] == ["NDEATH"])
+        await until(lambda: kinds()[10:] == ["NDEATH"])
 
     host = paho.Client(CallbackAPIVersion.VERSION2, client_id="scada", protocol=paho.MQTTv5)
     host.on_connect = lambda client, *_: client.subscribe("spBv1.0/Tai Po/+/GW-01/#")
@@ -207,4 +211,4 @@ def test_over_a_broker_a_lost_gateway_is_dead_and_born_again(
             host.disconnect()
             host.loop_stop()
     certificates = [read(tmp_path, payload)[0]["bdSeq"] for topic, payload in heard if "/N" in topic]
-    assert certificates == ["0", "0", "0", "1", "1"], "a death names the birth that it ends"
+    assert certificates == ["0", "0", "0", "1", "1", "2", "2"], "a death names the birth that it ends"
