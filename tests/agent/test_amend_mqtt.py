@@ -234,9 +234,9 @@ def test_over_a_real_broker(tmp_path: Path, free_port: Callable[[], int]) -> Non
                 gateway.configuration.file.write_text(
                     gateway.configuration.file.read_text().replace("mqtt = true", "mqtt = false")
                 )
+                before = publisher._link
                 publisher.use(load(gateway.configuration.file))
-                await until(lambda: not publisher.connected)
-                await until(lambda: publisher.connected)
+                await until(lambda: publisher._link not in (None, before))
                 panel.say({**REASON, "id": "second"})
                 await asyncio.sleep(0.3)  # what must not come is waited for
                 assert panel.answers.empty() and len(gateway.spool.amendments()) == 1
