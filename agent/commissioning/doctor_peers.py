@@ -23,6 +23,7 @@ from agent.config import AgentConfiguration
 from agent.config_line import LineSettings
 from agent.config_modbus import ModbusSource, ModbusTag
 from agent.config_opcua import OpcuaSource, OpcuaTag
+from agent.glance import read_glance
 from agent.line import CLOCK_TOLERANCE_MS
 from agent.mqtt import BrokerLink, BrokerLost
 from agent.sources.modbus_frames import Refusal
@@ -89,12 +90,20 @@ async def _line(configuration: AgentConfiguration, line: LineSettings) -> list[F
         if isinstance(line.source, ModbusSource):
             return await _modbus(line, line.source, about)
     except (LinetallyError, Refusal) as error:
+        if isinstance(error, Unreachable) and (link := _read_by_agent(configuration, line)):
+            return [ok(about, f"the running agent reads it ({link}), and nobody else can beside it: {error}")]
         mend = "check power, network, the address and the PLC's firewall; the agent tries for ever"
         if isinstance(error, Unreachable) and ("accept" in str(error) or ";" in str(error)):
             mend = ""
         found = failed(about, error) if isinstance(error, LinetallyError) else fail(about, str(error))
         return [Finding(about, found.level, found.words, found.mend or mend)]
     return [ok(about, "is replayed from a plant's model")]
+
+
+def _read_by_agent(configuration: AgentConfiguration, line: LineSettings) -> str:
+    """What a running agent says of a line that it reads, "" for none: a serial port, and some PLCs, serve one only."""
+    now = read_glance(configuration.state_folder) or {"lines": []}
+    return next((str(each["link"]) for each in now["lines"] if each["line"] == line.line_id and each["reading"]), "")
 
 
 async def _modbus(line: LineSettings, source: ModbusSource, about: str) -> list[Finding]:

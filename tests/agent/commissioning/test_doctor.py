@@ -167,6 +167,26 @@ def test_a_plc_that_is_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert "is the PLC on?" in found[f"line {line}"]["words"]
 
 
+def test_a_line_that_only_the_agent_can_read_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A serial port serves one program, some PLCs one connection: the agent's word counts while it runs."""
+    line = factory.modbus(1).replace(
+        'host = "127.0.0.1"\nport = 1', 'transport = "serial"\ndevice = "/dev/nothing-here"'
+    )
+    config = factory.write(tmp_path, line)
+    make_state_folder(tmp_path / "state")
+    seen = {"line": "packing", "link": "connected to /dev/nothing-here, 3 of 3 tags", "reading": True, "tags": []}
+    now = tmp_path / "state" / glance.FILE
+    now.write_text(json.dumps({"time_ms": 1, "lines": [seen]}))
+    _, found = findings(config, capsys)
+    assert found["line packing"]["level"] == "ok"
+    assert "connected to /dev/nothing-here" in found["line packing"]["words"]
+    now.write_text(json.dumps({"time_ms": 1, "lines": [seen | {"reading": False}]}))
+    assert findings(config, capsys)[1]["line packing"]["level"] == "fail"
+    now.write_text(json.dumps({"time_ms": 1, "lines": [seen]}))
+    os.utime(now, (1, 1))
+    assert findings(config, capsys)[1]["line packing"]["level"] == "fail"
+
+
 def test_rights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = factory.write(tmp_path, factory.modbus(1))
     load_or_make_key(tmp_path / "state")
