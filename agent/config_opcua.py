@@ -23,6 +23,7 @@ POLICIES: Final = (
 DEPRECATED: Final = ("Basic256", "Basic128Rsa15")
 MODES: Final = ("SignAndEncrypt", "Sign")
 _ENDPOINT: Final = re.compile(r"opc\.tcp://([^\s/:@\[\]]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?(/\S*)?")
+_PORT: Final = 4840
 _NODE: Final = re.compile(r"(nsu=[^;]+|ns=0);[isgb]=.+|[isgb]=.+")
 
 
@@ -124,11 +125,19 @@ class OpcuaTag:
         return tuple(out)
 
 
+def endpoint_of(text: str) -> str | None:
+    """The address of a server with its port, IANA's for opc.tcp if it names none; None where it is no address."""
+    found = _ENDPOINT.fullmatch(text)
+    port = int(found[2][1:]) if found and found[2] else _PORT
+    return f"opc.tcp://{found[1]}:{port}{found[3] or ''}" if found and 0 < port < 65_536 else None
+
+
 def read_opcua_source(table: Table, folder: Path) -> OpcuaSource:
     """Raises ConfigurationError."""
-    endpoint = table.text("endpoint", example='"opc.tcp://192.168.0.10:4840"')
-    if not _ENDPOINT.fullmatch(endpoint):
-        raise table.wrong("endpoint", f'"{endpoint}" is not one', 'write: endpoint = "opc.tcp://192.168.0.10:4840"')
+    text = table.text("endpoint", example='"opc.tcp://192.168.0.10:4840"')
+    endpoint = endpoint_of(text)
+    if endpoint is None:
+        raise table.wrong("endpoint", f'"{text}" is not one', 'write: endpoint = "opc.tcp://192.168.0.10:4840"')
     policy = table.choice("security_policy", POLICIES, "None")
     mode = table.choice("security_mode", MODES, MODES[0])
     if policy == "None" and "security_mode" in table:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Final, Self
 
 from agent.certificates import FOLDER, load_or_make_identity
 from agent.config_modbus import ModbusLink
-from agent.config_opcua import OpcuaSource
+from agent.config_opcua import OpcuaSource, endpoint_of
 from agent.sources.modbus_frames import NoAnswer, Refusal
 from agent.sources.modbus_wire import LinkFailed, Wire
 from agent.sources.opcua_client import LINK_ERRORS, ReadOnlyClient, asked
@@ -139,10 +138,11 @@ def _hand_over(state_folder: Path) -> None:
 
 def opcua_source(endpoint: str, policy: str = "None", mode: str = "None", **settings: Any) -> OpcuaSource:
     """Of an address that a person gave. Raises ConfigurationError."""
-    if not re.fullmatch(r"opc\.tcp://[^\s/@]+(/\S*)?", endpoint):
+    address = endpoint_of(endpoint)
+    if address is None:
         mend = "write: opc.tcp://192.168.0.10:4840 (the address that the server's maker gives as its endpoint)"
         raise ConfigurationError(f'"{endpoint}" is no address of an OPC UA server', mend=mend)
     if policy != "None" and mode == "None":
         mode = "SignAndEncrypt"
-    return OpcuaSource(endpoint, 500, 250, 10_000, settings.pop("username", None),
+    return OpcuaSource(address, 500, 250, 10_000, settings.pop("username", None),
                        settings.pop("password_file", None), policy, mode, **settings)  # fmt: skip

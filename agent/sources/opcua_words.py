@@ -6,6 +6,7 @@ Decides the words for a status code (Part 4, 7.39; Part 6, A.2) and for a socket
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Final
 
 from asyncua import ua
@@ -53,6 +54,8 @@ def link_words(error: BaseException) -> str:
         return "nothing answers there; is the PLC on?"
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return "no answer in time"
+    if isinstance(error, socket.gaierror):
+        return "this name is not known here; write the PLC's address itself into endpoint"
     if isinstance(error, UaStatusCodeError):
         return status_words(error.code)
     if isinstance(error, OSError) and error.strerror:

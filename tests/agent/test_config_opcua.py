@@ -8,7 +8,7 @@ import pytest
 
 from agent.__main__ import main
 from agent.config import AgentConfiguration, load
-from agent.config_opcua import OpcuaSource, OpcuaTag
+from agent.config_opcua import OpcuaSource, OpcuaTag, endpoint_of
 from protocols.errors import ConfigurationError
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
@@ -134,3 +134,16 @@ def test_a_counter_has_no_deadband(tmp_path: Path) -> None:
     text = factory.opcua().replace("modulus = 2147483648", "modulus = 2147483648\ndeadband = 2", 1)
     with pytest.raises(ConfigurationError, match="each piece counts"):
         load(factory.write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("opc.tcp://10.0.0.1", "opc.tcp://10.0.0.1:4840"), ("opc.tcp://plc/UA/S", "opc.tcp://plc:4840/UA/S"),
+        ("opc.tcp://[fe80::1]:4841/", "opc.tcp://[fe80::1]:4841/"), ("opc.tcp://[::1]", "opc.tcp://[::1]:4840"),
+        ("opc.tcp://10.0.0.1:99999", None), ("opc.tcp://10.0.0.1:0", None), ("opc.tcp://me:word@10.0.0.1", None),
+        ("10.0.0.1:4840", None), ("opc.tcp://", None), ("https://10.0.0.1:4840", None), ("opc.tcp://a b", None),
+    ],
+)  # fmt: skip
+def test_an_address_has_a_port_or_the_usual_one(text: str, endpoint: str | None) -> None:
+    assert endpoint_of(text) == endpoint

@@ -73,3 +73,11 @@ def test_a_plc_that_is_off_is_said_and_waited_for(tmp_path: Path, free_port: Cal
             await plc.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_name_that_nobody_knows_is_said_with_the_mend(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with reading(tmp_path, "opc.tcp://plc.invalid:4840") as line:
+            await line.until(lambda: any("write the PLC's address itself" in event for event in line.events))
+
+    asyncio.run(scenario())
