@@ -318,6 +318,25 @@ def test_a_full_store_gives_its_oldest_statement_for_the_newest_minute(tmp_path:
         assert spool.shelf.oldest_ms("filling") == max(gap.to_ms for gap in raw_gaps(spool)) + MINUTE
 
 
+def test_only_whole_receipted_statements_go_and_what_no_record_will_ever_hold(tmp_path: Path) -> None:
+    """A chunk proves nothing without its neighbours' hashes; one whose window was lost with a full disk never will."""
+    kid = key_id(KEY.public_key().public_bytes_raw())
+    with Spool.open(tmp_path) as spool:
+        Life(tmp_path, spool, random.Random(0)).live(50)
+        assert spool.shelf.droppable("filling", kid, START + 40 * MINUTE) is None
+        receipted(spool)
+
+        def droppable(before_minute: int) -> tuple[int, int, int] | None:
+            drop = spool.shelf.droppable("filling", kid, START + before_minute * MINUTE + 1)
+            return drop and ((drop.from_ms - START) // MINUTE, (drop.to_ms - START) // MINUTE, len(drop.ids))
+
+        assert [droppable(minute) for minute in (14, 15, 29, 30)] == [None, (0, 15, 15), (0, 15, 15), (0, 30, 30)]
+        assert droppable(100) == (0, 45, 45), "the last windows wait for their statement"
+        at = START - 7 * MINUTE
+        spool.shelf.add([ClosedChunk("filling", bytes(32), at, at + MINUTE, 60, LeafHash(bytes(32)), b"x")])
+        assert droppable(14) == (-7, -6, 1)
+
+
 def pages(spool: Spool, what: str) -> int:
     ((found,),) = spool._db.execute(f"PRAGMA {what}").fetchall()
     assert isinstance(found, int)
