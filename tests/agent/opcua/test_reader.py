@@ -6,8 +6,12 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from asyncua import ua
 
+from agent.backoff import Backoff
+from agent.sources import opcua as source
+from agent.sources.opcua_flow import LOOK_S
 from tests.agent.opcua.support import PRODUCT, STATE, TOTAL, Plc, reading
 
 
@@ -79,5 +83,36 @@ def test_a_name_that_nobody_knows_is_said_with_the_mend(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with reading(tmp_path, "opc.tcp://plc.invalid:4840") as line:
             await line.until(lambda: any("write the PLC's address itself" in event for event in line.events))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("lived", [False, True])
+def test_only_a_connection_that_lived_is_waited_for_shortly_again(
+    tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch, *, lived: bool
+) -> None:
+    """A server that takes each connection and drops it at once would be asked each second for ever."""
+    waits: list[float] = []
+
+    class Kept(Backoff):
+        def next_s(self) -> float:
+            waits.append(super().next_s())
+            return 0.05
+
+    monkeypatch.setattr(source, "Backoff", Kept)
+    monkeypatch.setattr(source, "_LIVED_S", 0.0 if lived else 3600.0)
+
+    async def scenario() -> None:
+        port = free_port()
+        async with reading(tmp_path, f"opc.tcp://127.0.0.1:{port}") as line:
+            await line.until(lambda: len(waits) >= 5)
+            plc = Plc(port)
+            await plc.start()
+            await line.until(lambda: line.alive_count > 2)
+            await asyncio.sleep(2 * LOOK_S)
+            before = len(waits)
+            await plc.stop()
+            await line.until(lambda: len(waits) > before)
+            assert (waits[before] <= 1.0) == lived
 
     asyncio.run(scenario())

@@ -164,10 +164,10 @@ def test_a_server_that_takes_short_requests_and_gives_long_answers(
         plc._server.limits = TransportLimits(8192, 65_535, 0, 8192)
         await plc.start("State", "Total", "Product")
         await plc.write("Product", "x" * 20_000)
-        tags = (*TAGS, tag(PRODUCT, "Product"))
+        tags = (*TAGS, tag(PRODUCT, "Product"), *(replace(TAGS[1], lane_column=50 + i) for i in range(600)))
         async with reading(tmp_path, plc.endpoint, tags, poll=True, poll_interval_ms=50) as line:
             await line.until(lambda: line.alive_count > 2)
-            assert line.events == [f"connected to {plc.endpoint}, 3 of 3 tags"]
+            assert line.events == [f"connected to {plc.endpoint}, 603 of 603 tags"]
         await plc.stop()
 
     asyncio.run(scenario())
