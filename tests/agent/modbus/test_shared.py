@@ -12,6 +12,7 @@ import pytest
 
 from agent.backoff import Backoff
 from agent.config_modbus import ModbusSource, ModbusTag
+from agent.sources.modbus import ModbusReader
 from agent.sources.modbus_blocks import Blocks
 from agent.sources.modbus_link import Link, LinkFailed
 from agent.sources.modbus_plan import plan
@@ -220,6 +221,54 @@ def test_a_silent_device_takes_only_its_own_lines(free_port: Callable[[], int]) 
             await second.until(lambda: len(second.events) == 3)
             await both.until(lambda: both.newest(4) == 11)
             assert len(first.events) == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("has_clock", [False, True])
+def test_what_a_device_gave_before_it_failed_counts_for_nothing(free_port: Callable[[], int], has_clock: bool) -> None:
+    """Of two blocks of device 2 the second is not answered. Values and clock of the first are older than that."""
+
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            made.mute = {1000}
+            tags = [tag(0, 5), tag(1, 0, device=2), tag(2, 1000, device=2)]
+            line = lines.begin(tags, None, tag(9, 3, device=2) if has_clock else None)
+            await line.polls(1)
+            assert sorted(line.values[:3]) == [(0, 5, None), (1, None, None), (2, None, None)]
+            await line.until(lambda: line.newest(1) == 0)
+            assert not has_clock or line.values[-1][2] == 3
+
+    asyncio.run(scenario())
+
+
+class Counting(LineRecorder):
+    """A line whose clock counts how often it was looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self.begun: list[int | None] = []
+
+    def now_ms(self) -> int:
+        self.looks += 1
+        return self.looks
+
+    def begin(self, since_ms: int | None = None) -> None:
+        self.begun.append(since_ms)
+
+
+def test_a_line_begins_when_it_was_asked_for_and_not_when_the_answer_came(free_port: Callable[[], int]) -> None:
+    """Or the pieces made meanwhile would be counted with the first value."""
+
+    async def scenario() -> None:
+        async with plc(free_port()) as (_, lines):
+            line = Counting()
+            task = asyncio.create_task(ModbusReader(lines.source, tags_of(0, 3), None, line).run())
+            await line.polls(2)
+            task.cancel()
+            await asyncio.wait([task])
+            assert line.begun == [1]
 
     asyncio.run(scenario())
 
