@@ -119,7 +119,7 @@ async def _run_lines(
         ("measure", _measure(lines, recorder, publisher, teller, clock, late, progress, told)),
         ("reload", _reload_on_signal(reloader, notifier)),
         ("health", _serve_health(configuration.health_port, facts)),
-        ("glance", write_glances(configuration.state_folder, lines)),
+        ("glance", write_glances(configuration.state_folder, lines, lambda: publisher.connected)),
         ("watchdog", watch(notifier, facts.parts, facts.status)),
         ("memory", _begin_collecting()),
         ("check", check_raw_chunks(configuration.state_folder)),

@@ -1,7 +1,8 @@
 """What the running agent sees at each PLC now, in a small file that `status` reads.
 
 Decides its content and how often it is written. It is a hint for people, no evidence: never synced, and too old is as
-good as none. `now.json` in the state folder: {"time_ms", "lines": [{"line", "reading", "link", "tags", "source"}]}.
+good as none. `now.json` in the state folder:
+{"time_ms", "broker", "lines": [{"line", "reading", "link", "tags", "source"}]}.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -22,17 +23,21 @@ FRESH_S: Final = 45.0
 """Older than this, the agent is taken not to run: a slow card may keep the file waiting for some seconds."""
 
 
-async def write_glances(folder: Path, lines: Sequence[Line]) -> None:
-    """Writes the file again and again. A disk that takes nothing is said elsewhere."""
+async def write_glances(folder: Path, lines: Sequence[Line], is_connected: Callable[[], bool]) -> None:
+    """Writes the file again and again. `is_connected`: to the broker. A disk that takes nothing is said elsewhere."""
     while True:
         await asyncio.sleep(EACH_S)
-        data = json.dumps(glance(lines), ensure_ascii=False).encode("utf-8", "replace")
+        data = json.dumps(glance(lines, is_connected()), ensure_ascii=False).encode("utf-8", "replace")
         await asyncio.to_thread(_write, folder / FILE, data)
 
 
-def glance(lines: Sequence[Line]) -> dict[str, Any]:
-    """What the lines see, as data for JSON."""
-    return {"time_ms": lines[0].now_ms() if lines else 0, "lines": [_line(line) for line in lines]}
+def glance(lines: Sequence[Line], is_connected: bool) -> dict[str, Any]:
+    """What the lines see, and whether the broker is there, as data for JSON."""
+    return {
+        "time_ms": lines[0].now_ms() if lines else 0,
+        "broker": is_connected,
+        "lines": [_line(line) for line in lines],
+    }
 
 
 def seen_ms(folder: Path) -> int | None:

@@ -142,6 +142,10 @@ def status_words(status: dict[str, Any]) -> str:
         if receipt is None
         else f"last receipt: record {receipt['sequence']}, {_time(receipt['time_ms'])}"
     )
+    if status["now"] is not None:
+        out.append(
+            f"the broker is {'connected' if status['now'].get('broker') else 'NOT CONNECTED; records wait here'}"
+        )
     if status["log_alarm"]:
         out.append(f"ALARM: {status['log_alarm']['words']}")
     if status["refused"]:

@@ -50,8 +50,11 @@ async def _broker(configuration: AgentConfiguration) -> list[Finding]:
     broker = configuration.broker
     where = f"{broker.host}:{broker.port}"
     gateway = configuration.gateway_id
+    # A broker that names clients by their certificate (deploy/mosquitto does) knows one client of a gateway only: a
+    # second would throw the running agent out, whatever it calls itself.
+    if (now := read_glance(configuration.state_folder)) and now.get("broker"):
+        return [ok("broker", f"the running agent is connected to {where}")]
     try:
-        # Under a name of its own: a second client of one name would throw the running agent out.
         async with BrokerLink(broker, f"{gateway}-doctor", receipt_topic(gateway)):
             return [ok("broker", f"{where} lets this gateway in")]
     except BrokerLost as error:

@@ -30,8 +30,9 @@ def test_status_shows_each_tag_the_link_and_the_plcs_clock(tmp_path: Path) -> No
     make_state_folder(configuration.state_folder)
     Spool.open(configuration.state_folder).close()
     assert read_status(configuration)["now"] is None
-    glance._write(configuration.state_folder / glance.FILE, json.dumps(glance.glance([line])).encode())
+    glance._write(configuration.state_folder / glance.FILE, json.dumps(glance.glance([line], True)).encode())
     words = status_words(read_status(configuration))
+    assert "the broker is connected" in words
     assert "connected to the filler" in words
     assert "state      6, by its clock" in words
     assert "total      12,345, by its clock" in words
@@ -60,7 +61,7 @@ def test_what_no_file_takes_and_a_time_of_no_calendar_end_nothing(
     monkeypatch.setattr(glance, "EACH_S", 0.01)
 
     async def scenario() -> None:
-        writing = asyncio.create_task(glance.write_glances(tmp_path, [line]))
+        writing = asyncio.create_task(glance.write_glances(tmp_path, [line], lambda: True))
         done, _ = await asyncio.wait([writing], timeout=0.5)
         assert not done
         writing.cancel()

@@ -187,6 +187,34 @@ def test_a_line_that_only_the_agent_can_read_is_well(tmp_path: Path, capsys: pyt
     assert findings(config, capsys)[1]["line packing"]["level"] == "fail"
 
 
+def test_a_running_agent_is_not_thrown_out_of_its_broker(
+    tmp_path: Path, free_port: Callable[[], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """deploy/mosquitto lets each certificate be one client: nobody else may come while the agent is there."""
+    came = []
+
+    async def scenario() -> tuple[dict[str, dict[str, Any]], ...]:
+        def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            came.append(writer)
+            writer.close()
+
+        config = factory.write(tmp_path, factory.modbus(1), broker_port=(port := free_port()))
+        make_state_folder(tmp_path / "state")
+        now = tmp_path / "state" / glance.FILE
+        out = []
+        async with await asyncio.start_server(take, "127.0.0.1", port):
+            for is_connected in (True, False):
+                now.write_text(json.dumps(glance.glance([], is_connected)))
+                out.append((await asyncio.to_thread(findings, config, capsys))[1])
+                assert len(came) == (not is_connected)
+        return tuple(out)
+
+    there, away = asyncio.run(scenario())
+    assert there["broker"]["level"] == "ok"
+    assert "the running agent is connected" in there["broker"]["words"]
+    assert away["broker"]["level"] == "fail"
+
+
 def test_rights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = factory.write(tmp_path, factory.modbus(1))
     load_or_make_key(tmp_path / "state")
