@@ -52,14 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except ConfigurationError as error:
-        print(f"linetally-agent: {error}", file=sys.stderr)
+        _say(error)
         return 2
     except LinetallyError as error:
-        print(f"linetally-agent: {error}", file=sys.stderr)
+        _say(error)
         return 1
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _say(error: LinetallyError) -> None:
+    import logging
+
+    from agent.journal import is_journal, shown
+
+    print(shown(f"linetally-agent: {error}", logging.ERROR, journal=is_journal()), file=sys.stderr)
 
 
 def _parser(command: str) -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.clock import Clock, SimulatedClock, SystemClock
 from agent.config import AgentConfiguration
 from agent.glance import write_glances
+from agent.journal import is_journal, shown
 from agent.keys import load_key, load_log_key
 from agent.late import LateCounts
 from agent.line import Line
@@ -291,7 +292,7 @@ def _finish(lines: Sequence[Line], recorder: Recorder, clock: Clock) -> None:
 
 
 def configure_logging(level: int = logging.INFO) -> None:
-    """Lines for a person, on stderr: time, whom it is about, what."""
+    """Lines for a person, on stderr or in the journal: time, whom it is about, what."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter())
     root = logging.getLogger()
@@ -303,8 +304,15 @@ def configure_logging(level: int = logging.INFO) -> None:
 
 
 class _Formatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__()
+        self._journal = is_journal()  # which has its own times
+
     def format(self, record: logging.LogRecord) -> str:
         about = getattr(record, "line", record.name.split(".")[0])
         mark = "error: " if record.levelno >= logging.ERROR else ""
-        text = f"{self.formatTime(record, '%H:%M:%S')} {about:<10} {mark}{record.getMessage()}"
-        return text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}"
+        time = "" if self._journal else f"{self.formatTime(record, '%H:%M:%S')} "
+        text = f"{time}{about:<10} {mark}{record.getMessage()}"
+        if record.exc_info is not None:
+            text += f"\n{self.formatException(record.exc_info)}"
+        return shown(text, record.levelno, journal=self._journal)
