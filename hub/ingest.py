@@ -43,7 +43,8 @@ logger = logging.getLogger("hub.ingest")
 
 POLL_S: Final = 0.5
 RETRY_S: Final = (1.0, 2.0, 5.0, 10.0)
-MEND: Final = "Free some space or mend the disk; the hub goes on by itself."
+_LOG: Final = "The log cannot be written: {cause}. {held} Free some space or mend the disk; {on}"
+_DATABASE: Final = "The database does not work: {cause}. {held} Start it again, or free some space; {on}"
 
 MAX_BEHIND: Final = 16_384
 """Entries that the tables may be behind the log: what is in between is held in memory."""
@@ -224,14 +225,22 @@ class Writer:
         """Appends the root-signed records that commands have left in the database; gives how many there were."""
         if self.halted is not None:
             return 0  # they wait for the right log
+        try:
+            found = self._retried(self._submissions, _DATABASE)
+        except _Stopped:
+            return 0
+        if found:
+            self.commit(found)
+        return len(found)
+
+    def _submissions(self) -> list[Arrival]:
         t = db.submission.c
         query = select(t.id, t.raw).where(t.state == "waiting").order_by(t.kid, t.sequence)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
         if rows:
             self._judge.load_keys()
-            self.commit([Arrival(bytes(row.raw), None, submission_id=row.id) for row in rows])
-        return len(rows)
+        return [Arrival(bytes(row.raw), None, submission_id=row.id) for row in rows]
 
     def commit(self, arrivals: Sequence[Arrival]) -> None:
         """One batch from verdicts to answers. Returns early, with nothing answered, only when told to stop."""
@@ -243,23 +252,24 @@ class Writer:
     def _commit(self, arrivals: Sequence[Arrival]) -> None:
         self._await_tables(self._log.size - MAX_BEHIND)
         self._recent.forget(self._follower.size)
-        judged = self._judge.judge([(arrival.raw, arrival.topic_gateway_id) for arrival in arrivals])
+        statements = [(arrival.raw, arrival.topic_gateway_id) for arrival in arrivals]
+        judged = self._retried(lambda: self._judge.judge(statements), _DATABASE)
         records = judged.admitted
         if records:
-            first = self._retried(lambda: self._log.append([record.raw for record in records]), "The log")[0]
+            first = self._retried(lambda: self._log.append([record.raw for record in records]), _LOG)[0]
             self._recent.add(first, records)
             self._follower.follow(first, records)
         self._judge.take(judged)
         changes_keys = any(record.record.type in ROOT_TYPES for record in records)
         if not self._follower.is_started:
-            self._retried(self._follower.catch_up, "The database")
+            self._retried(self._follower.catch_up, _DATABASE)
         elif changes_keys or any(arrival.submission_id is not None for arrival in arrivals):
             self._await_tables(self._log.size)
         told = list(zip(arrivals, judged.verdicts, strict=True))
-        self._retried(lambda: self._settle(told), "The database")
+        self._retried(lambda: self._settle(told), _DATABASE)
         self._answer(told)
         if changes_keys:
-            self._judge.load_keys()
+            self._retried(self._judge.load_keys, _DATABASE)
 
     def _await_tables(self, size: int) -> None:
         """Until the tables have `size` entries: at once, where nothing holds the follower up."""
@@ -283,7 +293,7 @@ class Writer:
     def _answer(self, judged: Sequence[tuple[Arrival, Verdict]]) -> None:
         """Receipts and refusals, each with the link's acknowledgement."""
         heard = [(verdict, arrival.seen_size) for arrival, verdict in judged if arrival.topic_gateway_id is not None]
-        answers = iter(self._receipts.answers(heard))
+        answers = iter(self._retried(lambda: self._receipts.answers(heard), _DATABASE))
         for arrival, verdict in judged:
             if arrival.topic_gateway_id is not None and (told := next(answers)) is not None:
                 self._publish(arrival.topic_gateway_id, told)
@@ -294,19 +304,20 @@ class Writer:
             arrival.acknowledge()
         self._counts = counted(self._counts, [verdict for _, verdict in judged], self._now_ms())
 
-    def _retried(self, action: Callable[[], _T], what: str) -> _T:
+    def _retried(self, action: Callable[[], _T], words: str) -> _T:
         """Tries until it works: a full disk or a database that is away holds everything up, and loses nothing.
 
-        Raises _Stopped when told to stop meanwhile.
+        `words`: the alarm meanwhile. Raises _Stopped when told to stop meanwhile.
         """
         for delay_s in chain(RETRY_S, repeat(RETRY_S[-1])):
             try:
                 result = action()
             except (LogUnavailable, *DATABASE_ERRORS) as error:
                 cause = error if isinstance(error, LogUnavailable) else error.orig
-                words = f"{what} cannot be written: {cause}. Nothing is receipted; agents hold their records. " + MEND
-                logger.error("%s Next try in %.0f s.", words, delay_s)
-                self._trouble = words
+                held, on = "Nothing is receipted; agents hold their records.", "the hub goes on by itself."
+                first_line = str(cause).partition("\n")[0].rstrip(".")
+                self._trouble = words.format(cause=first_line, held=held, on=on)
+                logger.error("%s Next try in %.0f s.", self._trouble, delay_s)
                 if self._stopping.wait(delay_s):
                     raise _Stopped from None
             else:

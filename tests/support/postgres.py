@@ -38,23 +38,40 @@ def _as_user(folder: Path) -> list[str]:
 def postgres_in(folder: Path, port: int) -> Iterator[str]:
     """The address of a server that listens on 127.0.0.1:port until the end. `folder` must be reachable for others."""
     pytest.importorskip("psycopg", reason="the psycopg driver is not installed")
-    programs = _programs()
     # pytest's folders are closed to other users, and the server may run as another one.
-    home = Path(f"/tmp/linetally-postgres-{port}")
+    home = _home(port)
     home.mkdir(mode=0o755)
     prefix = _as_user(home)
-    data = home / "data"
-
-    def run(*words: str) -> None:
-        subprocess.run([*prefix, *words], check=True, capture_output=True, cwd=home, timeout=60)
-
     try:
-        run(str(programs / "initdb"), "-D", str(data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home} -c fsync=off"
-        run(str(programs / "pg_ctl"), "-D", str(data), "-l", str(home / "log"), "-w", "-o", options, "start")
+        data = str(home / "data")
+        words = [str(_programs() / "initdb"), "-D", data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run([*prefix, *words], check=True, capture_output=True, cwd=home, timeout=60)
+        start(port)
         try:
             yield f"postgresql+psycopg://{_USER}@127.0.0.1:{port}/postgres"
         finally:
-            run(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
+            stop(port)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def start(port: int) -> None:
+    """Starts the server of `postgres_in` again, after `stop`."""
+    home = _home(port)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home} -c fsync=off"
+    _control(port, "-l", str(home / "log"), "-o", options, "start")
+
+
+def stop(port: int) -> None:
+    """At once: open connections are cut."""
+    _control(port, "-m", "immediate", "stop")
+
+
+def _home(port: int) -> Path:
+    return Path(f"/tmp/linetally-postgres-{port}")
+
+
+def _control(port: int, *words: str) -> None:
+    home = _home(port)
+    command = [*_as_user(home), str(_programs() / "pg_ctl"), "-D", str(home / "data"), "-w", *words]
+    subprocess.run(command, check=True, capture_output=True, cwd=home, timeout=60)
