@@ -76,16 +76,18 @@ class SparkplugCounts:
 
 @dataclass(slots=True)
 class _Metrics:
-    """What a birth declared, and the values since. `aliases` has those of all metrics, also of those we do not use."""
+    """What a birth declared, and the values since. `aliases`: of a line those of all metrics, so that one that is not
+    known shows that a birth was missed; of a gateway, whose word alone does not show that it is ours, of the wanted."""
 
     wanted: frozenset[str]
+    is_line: bool
     types: dict[str, int] = field(default_factory=dict)
     aliases: dict[int, str] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
 
     def be_born(self, metrics: tuple[ReadMetric, ...]) -> None:
         for metric in metrics:
-            if metric.alias is not None:
+            if metric.alias is not None and (self.is_line or metric.name in self.wanted):
                 self.aliases[metric.alias] = metric.name
             if metric.name in self.wanted:
                 self.types[metric.name] = metric.type
@@ -98,7 +100,7 @@ class _Metrics:
             name = metric.name
             if not name:
                 known = self.aliases.get(-1 if metric.alias is None else metric.alias)
-                whole = whole and known is not None
+                whole = whole and (known is not None or not self.is_line)
                 name = known or ""
             if name in self.types and not metric.is_historical:
                 self.values[name] = metric.typed(self.types[name])
@@ -111,7 +113,7 @@ class _Node:
     """Of the newest birth; None while the gateway is not born, as far as is known here."""
     seq: int = 0
     is_whole: bool = False
-    own: _Metrics = field(default_factory=lambda: _Metrics(_OF_A_GATEWAY))
+    own: _Metrics = field(default_factory=lambda: _Metrics(_OF_A_GATEWAY, is_line=False))
     lines: dict[str, _Metrics] = field(default_factory=dict)
     asked_ms: int | None = None
 
@@ -150,7 +152,7 @@ class SparkplugNodes:
             return self._gateway_died(node, topic, payload)
         self._follow(node, payload)
         if topic.kind is Kind.NDATA:
-            node.is_whole = node.own.update(payload.metrics) and node.is_whole
+            node.own.update(payload.metrics)
             return [] if node.bd_seq is None else self._all_told(node, topic, payload.timestamp_ms)
         return self._line(node, topic, payload, now_ms)
 
@@ -160,7 +162,7 @@ class SparkplugNodes:
             self._count("malformed_count")
             return []
         node.bd_seq, node.seq, node.is_whole = bd_seq, payload.seq, True
-        node.own, node.lines = _Metrics(_OF_A_GATEWAY), {}
+        node.own, node.lines = _Metrics(_OF_A_GATEWAY, is_line=False), {}
         node.own.be_born(payload.metrics)
         return []
 
@@ -179,7 +181,7 @@ class SparkplugNodes:
         elif node.bd_seq is not None:
             line = node.lines.get(topic.device)
             if topic.kind is Kind.DBIRTH:
-                line = node.lines[topic.device] = _Metrics(_OF_A_LINE)
+                line = node.lines[topic.device] = _Metrics(_OF_A_LINE, is_line=True)
                 line.be_born(payload.metrics)
             if line is None:
                 node.is_whole = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,7 @@ from hub.sparkplug_nodes import (
 )
 from protocols.wire import sparkplug as names
 from protocols.wire.sparkplug import Kind, Topic
-from protocols.wire.sparkplug_payload import DataType, Metric, encode_payload
+from protocols.wire.sparkplug_payload import DataType, Metric, decode_payload, encode_payload
 from tests.support.sparkplug import encoded
 
 NOW = 1_767_225_600_000
@@ -128,6 +129,24 @@ def test_only_gateways_of_the_registry_are_heard_and_asked(nodes: SparkplugNodes
     other_group = Gateway(nodes, group="Elsewhere")
     other_group.is_born(3)
     assert other_group.dies(0) == [], "another group is another node"
+
+
+def test_whoever_is_born_under_many_names_takes_little_memory(nodes: SparkplugNodes) -> None:
+    """A gateway may choose its group, and of groups there are any number."""
+
+    def metric(alias: int) -> bytes:
+        return bytes((0x12, 9, 0x0A, 1, 0x78, 0x10, 0x80 | alias & 0x7F, 0x80 | alias >> 7 & 0x7F, 1, 0x58, 1))
+
+    birth = encode_payload(NOW, [Metric(names.BD_SEQ, DataType.INT64, 0)], 0) + b"".join(map(metric, range(999)))
+    assert len(decode_payload(birth).metrics) == 1000
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            Gateway(nodes, group=f"group-{number}").raw(Kind.NBIRTH, birth)
+        assert tracemalloc.get_traced_memory()[0] < 100 * 5_000, "ten thousand of them: 50 MB at most"
+    finally:
+        tracemalloc.stop()
+    assert nodes.counts.malformed_count == 0
 
 
 @pytest.mark.needs("protoc")
