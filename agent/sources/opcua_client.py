@@ -21,6 +21,8 @@ from asyncua.client.ua_client import UaClient, UASocketProtocol
 from asyncua.client.ua_session import UaSession
 from asyncua.common.shortcuts import Shortcuts
 from asyncua.crypto import uacrypto
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.uaerrors import UaError, UaStructParsingError
 from cryptography.exceptions import InvalidSignature
 
@@ -130,6 +132,19 @@ class ReadOnlySession(UaSession):
             raise UaStructParsingError from error  # the loop goes on; the next number tells that one is missing
 
 
+class _Pulse:
+    """What asyncua's watch over a connection reads. Any answer is one, also that this user may not read it."""
+
+    def __init__(self, session: ReadOnlySession) -> None:
+        self._session = session
+
+    async def read_value(self) -> None:
+        node = ua.NodeId(ua.Int32(ObjectIds.Server_ServerStatus_State))
+        await self._session.told(
+            ua.ReadParameters(NodesToRead=[ua.ReadValueId(NodeId=node, AttributeId=AttributeIds.Value)])
+        )
+
+
 class _ReadOnlyTransport(UaClient):
     def __init__(self, timeout_s: float) -> None:
         super().__init__(timeout_s)
@@ -151,6 +166,7 @@ class ReadOnlyClient(Client):
         self.uaclient: _ReadOnlyTransport = _ReadOnlyTransport(timeout_s)
         self.uaclient.pre_request_hook = self._wait_until_ready
         self.nodes = Shortcuts(self.uaclient.session)
+        self.nodes.server_state = _Pulse(self.uaclient.session)  # type: ignore[assignment]
         self.name = self.description = "linetally"
         self.product_uri = "urn:linetally:agent"
         self.session_timeout = 60_000

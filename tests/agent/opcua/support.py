@@ -80,6 +80,11 @@ class Plc:
         folder = await self.nodes["State"].get_parent()
         self.nodes[name] = await folder.add_variable(self.nodes["State"].nodeid.NamespaceIndex, name, value)
 
+    async def deny(self, number: int) -> None:
+        """A node of OPC UA's own namespace cannot be read any more."""
+        denied = ua.DataValue(None, ua.StatusCode(ua.StatusCodes.BadUserAccessDenied))
+        await self._server.write_attribute_value(ua.NodeId(number), denied)
+
     async def register_namespace(self, uri: str) -> None:
         await self._server.register_namespace(uri)
 

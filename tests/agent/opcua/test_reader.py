@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,5 +115,24 @@ def test_only_a_connection_that_lived_is_waited_for_shortly_again(
             await plc.stop()
             await line.until(lambda: len(waits) > before)
             assert (waits[before] <= 1.0) == lived
+
+    asyncio.run(scenario())
+
+
+def test_a_server_whose_state_may_not_be_read_is_read_all_the_same(
+    tmp_path: Path, free_port: Callable[[], int], services: Counter[str]
+) -> None:
+    """asyncua's own watch reads it once in a timeout, and would give the connection up."""
+
+    async def scenario() -> None:
+        plc = Plc(free_port())
+        await plc.start()
+        await plc.deny(ua.ObjectIds.Server_ServerStatus_State)
+        async with reading(tmp_path, plc.endpoint, timeout_ms=300) as line:
+            await line.until(lambda: line.newest(STATE) == 0)
+            before = services["ReadRequest"]
+            await line.until(lambda: services["ReadRequest"] >= before + 3 or len(line.events) > 1)
+            assert len(line.events) == 1
+        await plc.stop()
 
     asyncio.run(scenario())
