@@ -38,6 +38,7 @@ class Teller:
         self._sparkplug = sparkplug
         self._interval_s = interval_s
         self._turn = -1  # of calls of `tell`, one a second
+        self._tellings = 0
         self._simulated = clock.sync().source == "simulated"
         self._told_s: dict[str, float] = {}  # by line: which connection (`Line.connected_s`) was told of
         self._texts: dict[str, LineText] = {}  # by line
@@ -51,7 +52,9 @@ class Teller:
         seen = [(line, line.meter.live(now_ms)) for line in lines]
         if self._sparkplug is not None:
             self._sparkplug.send(seen, self._publisher.depth)
-        every, now = max(1, min(WHOLE_EACH, 60 // self._interval_s)), self._turn // self._interval_s
+        # Told, and not due: on a slow network the same turns may be left out again and again.
+        every, now = max(1, min(WHOLE_EACH, 60 // self._interval_s)), self._tellings
+        self._tellings += 1
         self._tell(seen, now_ms, [(now + at) % every == 0 for at in range(len(seen))])
         if len(self._texts) > len(lines):
             there = {line.settings.line_id for line in lines}

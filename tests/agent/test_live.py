@@ -194,3 +194,17 @@ def test_lines_are_told_in_their_interval_and_each_history_again_now_and_then(
         assert len(at) <= 2 + 20 // whole_each
     if whole_each > 1:
         assert set(whole["filling"][1:]).isdisjoint(whole["packing"][1:]), "not all at once"
+
+
+def test_a_slow_network_that_takes_each_second_message_gets_every_lines_history(tmp_path: Path) -> None:
+    clock = ManualClock(NOW_MS, b"\1" * 16)
+    lines = [Line(each, RawMeter(each.configuration, NOW_MS), clock) for each in factory.configuration(tmp_path).lines]
+    heard = Heard()
+    teller = Teller(cast("Publisher", heard), clock, None)
+    for turn in range(40):
+        heard.has_room = turn % 2 == 0
+        teller.tell(lines)
+    told = [{line["line"] for line in message["lines"] if "ribbon" in line} for message in heard.take()]
+    assert len(told) == 20
+    for line in ("filling", "packing"):
+        assert sum(line in each for each in told[10:]) == 1, "the first message has all; then each in ten"

@@ -46,9 +46,11 @@ async def serve(folder: Path, port: int, with_live: bool) -> None:
                 line.close_windows(clock.now_ms())
             seen = [(line, line.meter.live(clock.now_ms())) for line in lines]
             if with_live:
-                parts = [(text, text.write(live, 0)) for text, (_, live) in zip(texts, seen, strict=True)]
+                parts = [(text, text.write(live, 0, whole=True)) for text, (_, live) in zip(texts, seen, strict=True)]
                 now_ms = clock.now_ms()
-                for message in messages(parts, time_ms=now_ms, simulated=True, receipt=None, spool_depth=0):
+                for message in messages(
+                    parts, time_ms=now_ms, interval_s=1, simulated=True, receipt=None, spool_depth=0
+                ):
                     publisher.publish_live(message)
             node.send(seen, 0)
             await asyncio.sleep(0.1)
