@@ -71,8 +71,11 @@ async def _hello(peer: ModbusPeer) -> None:
     async with peer:
         try:
             await peer.read("holding", 0, 1)
-        except Refusal:
-            return  # it answers; what it has is asked for later
+        except Refusal as refusal:
+            # That the register is not there is an answer (1 to 3); what it has is asked for later.
+            if refusal.code > 3:
+                words = f"{peer.link.words}: {refusal}; is its device id (unit, slave) {peer.device_id}?"
+                raise Unreachable(words) from refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,8 @@ def _choose(asker: Asker, role: str, found: list[Reading], place: _Place) -> Rea
         return None
     plain = next((each for each in usable if each.type == "uint16" and each.byte_order == "big"), usable[0])
     if place.bit is not None:
+        word = plain.values[-1]
+        asker.say(f"  bit {place.bit}: {word >> place.bit & 1 if isinstance(word, int) else word}", "green")
         return plain
     # A state is small and stands still, as most registers do: only what rises tells more than the usual type.
     counting = role in ("total", "good", "reject")

@@ -267,6 +267,17 @@ def test_the_services_file_names_the_folder_that_the_service_may_write_to() -> N
     assert not is_of_service(Path("agent.toml"))
 
 
+def test_a_wrong_device_id_is_said_at_once(plant: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Something answers there, and says that it has no such device."""
+    host = f"127.0.0.1:{plant.modbus_port}"
+    words = ["init", "--no-input", "--file", str(tmp_path / "agent.toml"), "--protocol", "modbus", "--host", host]
+    assert main([*words, "--device-id", "9"]) == 2
+    assert f"{host} answers" not in (said := capsys.readouterr().out)
+    assert "is its device id (unit, slave) 9?" in said
+    assert main([*words, "--device-id", "1"]) == 2
+    assert f"{host} answers" in capsys.readouterr().out
+
+
 def test_ctrl_c_writes_nothing(tmp_path: Path) -> None:
     with Terminal("init", folder=tmp_path) as person:
         person.see("Gateway's name")
