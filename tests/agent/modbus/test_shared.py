@@ -27,11 +27,13 @@ ILLEGAL_ADDRESS = 2
 
 class Plc:
     """Devices behind one address: each register holds its own address. `missing` ones are refused, to `mute` ones
-    nothing is said; `silent` devices say nothing. `asked`: (device, address, count) of each request."""
+    nothing is said; `silent` devices say nothing, and so do all to the next `lost` requests. `asked`: (device, address,
+    count) of each request."""
 
     def __init__(self) -> None:
         self.missing: set[int] = set()
         self.mute: set[int] = set()
+        self.lost = 0
         self.silent: set[int] = set()
         self.asked: list[tuple[int, int, int]] = []
 
@@ -39,6 +41,9 @@ class Plc:
         number, (address, count) = request[6], struct.unpack(">HH", request[8:12])
         self.asked.append((number, address, count))
         asked = set(range(address, address + count))
+        if self.lost:
+            self.lost -= 1
+            return None
         if number in self.silent or self.mute & asked:
             return None
         if self.missing & asked:
@@ -179,17 +184,19 @@ def test_registers_that_are_never_answered_are_only_their_own_lines(
 
     async def scenario() -> None:
         async with plc(port := free_port()) as (made, lines):
-            made.mute = {mute, mute + 1}
+            made.mute = {mute, mute + 1, mute + 200}
             well = lines.begin(tags_of(500, 5))
-            ill = lines.begin([*tags_of(mute, 3), tag(3, 600)])
+            ill = lines.begin([*tags_of(mute, 3), tag(3, 600), tag(4, mute + 200)])
             other = lines.begin(tags_of(0, 3, 2)) if mute else well
-            await ill.until(lambda: ill.newest(2) == mute + 2 and ill.newest(3) == 600)
+            await ill.until(
+                lambda: ill.newest(2) == mute + 2 and ill.newest(3) == 600 and caplog.text.count("tried") == 3
+            )
             said = len(well.events), len(ill.events)
             for line in (well, other, ill):
                 await line.polls(5)
             assert (len(well.events), len(ill.events)) == said
             assert well.events[-1] == f"connected to 127.0.0.1:{port} device 1, 5 of 5 tags in 1 reads"
-            assert ill.of(0) == ill.of(1) == []
+            assert ill.of(0) == ill.of(1) == ill.of(4) == []
             made.asked.clear()
             await well.polls(5)
             assert not any(made.mute & set(range(address, address + count)) for _, address, count in made.asked)
@@ -200,7 +207,41 @@ def test_registers_that_are_never_answered_are_only_their_own_lines(
     )
 
 
-def test_a_silent_device_takes_only_its_own_lines(free_port: Callable[[], int]) -> None:
+def test_a_lost_answer_is_asked_for_again_at_once(free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            line = lines.begin(tags_of(0, 5))
+            await line.polls(2)
+            made.lost = 1
+            await line.polls(3)
+            assert made.lost == 0 and len(line.events) == 1
+            assert not any(value is None for _, value, _ in line.values)
+
+    asyncio.run(scenario())
+
+
+def test_what_has_no_value_any_more_is_told_so_and_why_once(
+    free_port: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            line = lines.begin([tag(0, 5), tag(1, 7), tag(2, 10, kind="bcd16")])
+            await line.polls(3)
+            assert (line.of(0)[-1], line.of(1)[-1], line.of(2)) == (5, 7, [])
+            made.missing = {7}
+            await line.until(lambda: (1, None, None) in line.values[-3:])
+            await line.polls(2)
+            assert sorted(line.values[-3:]) == [(0, 5, None), (1, None, None), (2, None, None)]
+
+    asyncio.run(scenario())
+    assert caplog.text.count("holds 0x000a, which is no BCD") == 1
+
+
+def test_a_silent_device_takes_only_its_own_lines(
+    free_port: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
     async def scenario() -> None:
         async with plc(port := free_port()) as (made, lines):
             first, second = lines.begin(tags_of(0, 5)), lines.begin(tags_of(0, 5, 2))
@@ -221,6 +262,11 @@ def test_a_silent_device_takes_only_its_own_lines(free_port: Callable[[], int]) 
             await second.until(lambda: len(second.events) == 3)
             await both.until(lambda: both.newest(4) == 11)
             assert len(first.events) == 1
+            where = f"device 2 at 127.0.0.1:{port}"
+            assert [caplog.text.count(f"{where}{words}") for words in (": no answer in time", " answers again")] == [
+                1,
+                1,
+            ]
 
     asyncio.run(scenario())
 
