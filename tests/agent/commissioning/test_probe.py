@@ -12,7 +12,7 @@ from protocols.errors import ConfigurationError
 from tests.agent.commissioning.support import Served
 
 
-def test_the_clock_of_a_plc_is_found(plant: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_counter_is_found(plant: Served, capsys: pytest.CaptureFixture[str]) -> None:
     where = f"127.0.0.1:{plant.modbus_port}"
     assert main(["probe", where, "5", "--samples", "4", "--every", "0.2"]) == 0
     shown = capsys.readouterr().out
