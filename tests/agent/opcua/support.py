@@ -103,6 +103,10 @@ class Recorder(LineRecorder):
     def __init__(self) -> None:
         super().__init__()
         self.reader: OpcuaReader
+        self.begins = 0
+
+    def begin(self, since_ms: int | None = None) -> None:
+        self.begins += 1
 
     def put(self, column: int, value: int | None, source_ms: int | None) -> None:
         super().put(column, value, source_ms)

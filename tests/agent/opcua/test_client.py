@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from asyncua import Client, ua
 
+from agent.sources import opcua_client
 from agent.sources.opcua_client import ALLOWED, PeerFault, ReadOnlyClient, WriteRefused, asked
 from agent.sources.opcua_nodes import Batches
 from tests.agent.opcua.support import Plc
@@ -164,5 +165,27 @@ def test_a_peer_that_takes_nothing_is_let_go_of_at_once(free_port: Callable[[], 
         over.set()
         server.close()
         await server.wait_closed()
+
+    asyncio.run(scenario())
+
+
+def test_a_goodbye_that_nobody_waits_for_closes_the_socket_too(
+    free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that is taken out while its connection ends: the PLC has few sessions to give."""
+    monkeypatch.setattr(opcua_client, "_GOODBYE_S", 0.2)
+
+    async def scenario() -> None:
+        async with client_of(free_port()) as (_, client):
+            protocol = client.uaclient.protocol
+            assert protocol is not None
+            monkeypatch.setattr(ReadOnlyClient, "disconnect", lambda _: asyncio.sleep(3600))
+            ending = asyncio.create_task(client.end())
+            await asyncio.sleep(0.05)
+            ending.cancel()
+            await asyncio.wait([ending])
+            await asyncio.wait([client._ending], timeout=10)
+            assert protocol.transport is None or protocol.transport.is_closing()
+            monkeypatch.undo()
 
     asyncio.run(scenario())

@@ -45,6 +45,7 @@ def test_lines_of_one_server_share_a_connection_and_come_and_go(tmp_path: Path, 
         await third.until(lambda: third.newest(STATE) == 0)
         assert (len(plc.subscriptions), monitored(plc)) == (1, 6)
         assert third.report()["connects"] == 1
+        assert [(line.begins, len(line.events)) for line in (first, second, third)] == [(1, 1)] * 3
 
         two.cancel()
         await asyncio.wait([two])
