@@ -83,7 +83,6 @@ async def run(configuration: AgentConfiguration) -> int:
         await warm_up(configuration)
         clock = await open_clock(configuration, stop)
         await _run_lines(configuration, spool, key, log_key, clock, stop)
-    _log.info("stopped; everything measured is in the spool")
     return 0
 
 
@@ -289,6 +288,10 @@ def _finish(lines: Sequence[Line], recorder: Recorder, clock: Clock) -> None:
     closed = [(line.meter, line.close_windows(now_ms + line.delay_ms)) for line in lines]
     recorder.keep(closed)  # also without a new window: the memory of the minute under way
     recorder.seal_due(min(line.meter.closed_until_ms for line in lines))
+    if recorder.disk_full_since_ms is None:
+        _log.info("stopped; everything measured is in the spool")
+    else:
+        _log.error("stopped with a disk that takes nothing: what waited in memory is gone, and becomes a signed gap")
 
 
 def configure_logging(level: int = logging.INFO) -> None:

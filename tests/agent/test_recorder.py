@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent import app
 from agent import recorder as module
 from agent.clock import ManualClock
 from agent.config import AgentConfiguration
@@ -170,6 +171,27 @@ def test_a_disk_with_room_for_windows_and_none_for_the_chain_is_full_once(
         "the disk takes data again; what waited in memory is safe now",
     ]
     assert [(w.start_ms - START) // MINUTE for w in windows(spool)] == list(range(30))
+
+
+def test_what_is_lost_at_the_end_with_a_full_disk_is_said_and_a_gap(
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = Gateway(configuration(tmp_path), spool, START)
+    gateway.run(START + 4 * MINUTE)
+
+    def full(*_: object) -> None:
+        raise SpoolFull("the disk is full")
+
+    with monkeypatch.context() as patched, caplog.at_level("INFO", "linetally"):
+        patched.setattr(spool, "commit", full)
+        gateway.run(START + 10 * MINUTE)
+        app._finish([gateway.line], gateway.recorder, gateway.clock)
+    assert "becomes a signed gap" in caplog.text and "everything measured is in the spool" not in caplog.text
+    Gateway(configuration(tmp_path), spool, START + 12 * MINUTE).run(START + 31 * MINUTE)
+    (gap,) = [body for body in bodies(spool) if isinstance(body, Gap)]
+    assert (gap.reason, gap.to_ms) == (NOT_RUNNING, START + 12 * MINUTE) and gap.from_ms <= START + 4 * MINUTE
+    unknown = {(w.start_ms - START) // MINUTE for w in windows(spool) if w.account.unknown_ms == MINUTE}
+    assert unknown == set(range(4, 12))
 
 
 def test_another_gateways_spool_is_refused(tmp_path: Path, spool: Spool) -> None:
