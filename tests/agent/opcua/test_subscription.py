@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 
+from agent.sources.opcua_flow import FlowLost
 from agent.sources.opcua_items import Items
 from agent.sources.opcua_nodes import Batches, Limits
 from agent.sources.opcua_subscription import Subscription
@@ -63,7 +64,8 @@ async def subscribed(
 
 
 def message(number: int, *changes: Changes) -> Any:
-    return ua.PublishResult(7, NotificationMessage=ua.NotificationMessage(number, NotificationData=list(changes)))
+    notified = ua.NotificationMessage(number, NotificationData=list(changes))
+    return ua.PublishResult(7, MoreNotifications=False, NotificationMessage=notified)
 
 
 def keeps_alive(number: int) -> Any:
@@ -145,5 +147,30 @@ def test_what_the_server_makes_of_what_is_asked_is_said_once_where_it_costs_valu
         said = [record.getMessage() for record in caplog.records]
         assert len(said) == bool(words)
         assert words in caplog.text
+
+    asyncio.run(scenario())
+
+
+def test_the_server_is_up_to_date_only_when_it_has_nothing_more_to_tell(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        line = Recorder()
+        flow, _ = await subscribed(tmp_path, Session(), line)
+        first = message(1, [(1, Told(6))])
+        first.MoreNotifications = True
+        flow._published(first)
+        assert line.alive_count == 0
+        flow._published(message(2, [(1, Told(7))]))
+        assert line.alive_count == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_subscription_that_the_server_ends_is_over(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        flow, _ = await subscribed(tmp_path, Session(), Recorder())
+        ended = ua.StatusChangeNotification(ua.StatusCode(ua.StatusCodes.GoodSubscriptionTransferred))
+        flow._published(ua.PublishResult(7, NotificationMessage=ua.NotificationMessage(1, NotificationData=[ended])))
+        with pytest.raises(FlowLost, match="GoodSubscriptionTransferred"):
+            await flow.check()
 
     asyncio.run(scenario())

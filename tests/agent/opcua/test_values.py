@@ -56,6 +56,19 @@ def test_numbers(role: SignalRole, value: object, number: int | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("source_ms", "server_ms", "time_ms"), [(5, 9, 5), (None, 9, 9), (None, None, None), (0, 9, 0)]
+)
+def test_the_time_of_a_value_is_the_sources_or_else_the_servers(
+    source_ms: int | None, server_ms: int | None, time_ms: int | None
+) -> None:
+    line = Recorder()
+    items = Items([tag(STATE, "x")], {}, line)
+    items.all[0].waiting = False
+    items.take([(1, Told(6, 0, source_ms, server_ms))])
+    assert line.values == [(STATE, 6, time_ms)]
+
+
+@pytest.mark.parametrize(
     ("last", "found", "differs"),
     [
         (10, 10, False), (10, 11, False), (10, 15, False), (10, 16, True), (10, 4, True), (10, 14.5, False),
