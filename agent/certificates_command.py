@@ -64,6 +64,8 @@ def _run(options: argparse.Namespace) -> int:
             print(f"  {_words(certificate)}")
         if not found:
             print("  none")
+    for path in trust.passed_over():
+        print(f"\n{path}: passed over, it is no certificate (in DER or PEM; .der, .crt, .cer or .pem)")
     return 0
 
 

@@ -40,6 +40,11 @@ class TrustStore:
     def trusted(self) -> list[tuple[Path, x509.Certificate]]:
         return list(_certificates(self.trusted_folder))
 
+    def passed_over(self) -> list[Path]:
+        """What somebody put among the trusted and is no certificate, or has none of their endings."""
+        known = {path for path, _ in self.trusted()}
+        return sorted(set(self.trusted_folder.iterdir()) - known) if self.trusted_folder.is_dir() else []
+
     def rejected(self) -> list[tuple[Path, x509.Certificate]]:
         return list(_certificates(self.rejected_folder))
 

@@ -163,3 +163,14 @@ def test_the_command_shows_exports_and_accepts(tmp_path: Path, capsys: pytest.Ca
     assert main(["certificates", "--config", str(config), "--accept", digits]) == 0
     assert main(["certificates", "--config", str(config), "--accept", digits]) == 2
     assert "--config" not in capsys.readouterr().err
+
+
+def test_the_command_says_what_is_no_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = factory.write(tmp_path, factory.opcua())
+    store, _ = accepted(tmp_path)
+    for name in ("torn.der", "server.p7b"):
+        (store.trusted_folder / name).write_bytes(b"0\x82\x01")
+    assert main(["certificates", "--config", str(config)]) == 0
+    shown = capsys.readouterr().out
+    assert "torn.der: passed over" in shown and "server.p7b: passed over" in shown
+    assert "server.pem: passed over" not in shown

@@ -9,7 +9,8 @@ import pytest
 from asyncua import ua
 
 from agent.config_opcua import OpcuaTag
-from agent.sources.opcua_nodes import Batches, Limits, resolve
+from agent.sources.opcua_nodes import Batches, Limits, read_values, resolve
+from agent.sources.opcua_wire import Told
 from tests.agent.opcua.support import STATE, TOTAL, URI, tag
 
 WHOLE = 0xFFFF_FFFF
@@ -59,3 +60,16 @@ def test_a_path_and_an_id_are_found_by_their_namespaces_uri() -> None:
     assert [element.TargetName for element in path.RelativePath.Elements] == [
         ua.QualifiedName("line", 2), ua.QualifiedName("State", 2),
     ]  # fmt: skip
+
+
+def test_values_are_read_from_the_device_with_both_times() -> None:
+    asked: list[ua.ReadParameters] = []
+
+    class Reading:
+        async def told(self, parameters: ua.ReadParameters) -> list[Told]:
+            asked.append(parameters)
+            return [Told(1)] * len(parameters.NodesToRead)
+
+    values = asyncio.run(read_values(Reading(), Batches(2), [ua.NodeId(i, 2) for i in range(3)]))  # type: ignore[arg-type]
+    assert values == [Told(1)] * 3
+    assert [(each.MaxAge, each.TimestampsToReturn) for each in asked] == [(0, ua.TimestampsToReturn.Both)] * 2
