@@ -57,9 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LinetallyError as error:
         _say(error)
         return 1
+    except PermissionError as error:  # as whoever looks after the gateway sees it who is not the agent's user
+        _say(_forbidden(error, words[0]))
+        return 2
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _forbidden(error: PermissionError, command: str) -> ConfigurationError:
+    from agent.keys import owner_of
+
+    owner = owner_of(Path(error.filename)) if error.filename else "linetally-agent"
+    mend = f"run it as the agent's user: sudo -u {owner} linetally-agent {command} …"
+    return ConfigurationError("this user may not open it", file=error.filename, mend=mend)
 
 
 def _say(error: LinetallyError) -> None:

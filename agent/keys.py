@@ -6,6 +6,7 @@ Decides where the key lives and what is refused. The file is PKCS #8 PEM, mode 0
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,15 @@ def make_state_folder(folder: Path) -> None:
         raise ConfigurationError(
             f"the state folder cannot be made: {error.strerror}", file=str(folder), mend=mend
         ) from error
+
+
+def owner_of(path: Path) -> str:
+    """The user whose file it is, or whose folder it is in, as far as this user may look: `Path.exists` would raise."""
+    found = next(each for each in (path, *path.absolute().parents) if os.access(each, os.F_OK)).stat()
+    try:
+        return pwd.getpwuid(found.st_uid).pw_name
+    except KeyError:
+        return str(found.st_uid)
 
 
 def load_key(folder: Path, name: str = KEY_FILE) -> Ed25519PrivateKey:

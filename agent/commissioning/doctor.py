@@ -28,7 +28,7 @@ from agent.commissioning.doctor_spool import spool_findings
 from agent.commissioning.finding import Finding, fail, failed, ok, warn
 from agent.config import AgentConfiguration
 from agent.config_opcua import OpcuaSource
-from agent.keys import KEY_FILE, load_key, load_log_key
+from agent.keys import KEY_FILE, load_key, load_log_key, owner_of
 from agent.spool_file import SPOOL_FILE
 from protocols.errors import ConfigurationError, Malformed, Refused
 from protocols.evidence.note import VerifierKey
@@ -44,12 +44,15 @@ def local_findings(configuration: AgentConfiguration) -> Iterator[Finding]:
     """All that can be seen without the network."""
     yield clock_finding(configuration)
     yield from folder_findings(configuration)
-    yield from key_findings(configuration)
     yield disk_finding(configuration)
     yield kernels_finding(configuration)
+    yield from broker_file_findings(configuration)
+    folder = configuration.state_folder
+    if os.access(folder, os.F_OK) and not os.access(folder, os.R_OK | os.X_OK):
+        return  # what is in it this user cannot see, and that is said
+    yield from key_findings(configuration)
     if any(isinstance(line.source, OpcuaSource) for line in configuration.lines):
         yield certificate_finding(configuration)
-    yield from broker_file_findings(configuration)
     yield from spool_findings(configuration)
 
 
@@ -73,24 +76,34 @@ def clock_finding(configuration: AgentConfiguration) -> Finding:
 def folder_findings(configuration: AgentConfiguration) -> Iterator[Finding]:
     """May this user keep its files, and nobody else read them?"""
     folder = configuration.state_folder
-    if not folder.is_dir():
-        parent = next(each for each in (folder, *folder.parents) if each.exists())
-        if os.access(parent, os.W_OK):
+    if not os.access(folder, os.F_OK):
+        if os.access(_nearest(folder), os.W_OK):
             yield ok("state folder", f"{folder} is not there yet; enrol or run makes it")
         else:
             mend = f"run: sudo install -d -m 700 -o $USER {folder}"
             yield fail("state folder", f"{folder} is not there, and this user may not make it", mend)
         return
     found = folder.stat()
+    may = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
     if found.st_uid != os.geteuid():
-        mend = "run doctor as the agent's user: sudo -u linetally-agent linetally-agent doctor --config FILE"
-        yield warn("state folder", f"{folder} belongs to another user than the one who asks", mend)
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        mend = f"run doctor as the agent's user: sudo -u {owner_of(folder)} linetally-agent doctor --config FILE"
+        words = f"{folder} belongs to {owner_of(folder)}, and another user asks"
+        yield (
+            warn("state folder", words, mend) if may else fail("state folder", f"{words}: it cannot look into it", mend)
+        )
+        if not may:
+            return
+    if not may:
         yield fail("state folder", f"this user may not write to {folder}", f"run: sudo chown -R $USER {folder}")
     elif mode := stat.S_IMODE(found.st_mode) & 0o077:
         yield warn("state folder", f"others may look into {folder} (mode {mode:04o} too much)", f"chmod 700 {folder}")
     else:
         yield ok("state folder", f"{folder}, for this user only")
+
+
+def _nearest(folder: Path) -> Path:
+    """It, or what there is of the way to it, as far as this user may look: `Path.exists` raises where that ends."""
+    return next(each for each in (folder, *folder.parents) if os.access(each, os.F_OK))
 
 
 def key_findings(configuration: AgentConfiguration) -> Iterator[Finding]:
@@ -120,7 +133,7 @@ def key_findings(configuration: AgentConfiguration) -> Iterator[Finding]:
 
 def disk_finding(configuration: AgentConfiguration) -> Finding:
     """Is there room for what is measured?"""
-    folder = next(each for each in (configuration.state_folder, *configuration.state_folder.parents) if each.exists())
+    folder = _nearest(configuration.state_folder)
     try:
         free = shutil.disk_usage(folder).free
         inodes = os.statvfs(folder)
@@ -135,7 +148,7 @@ def disk_finding(configuration: AgentConfiguration) -> Finding:
     if free < _LEAST_FREE:
         return fail("disk", words, mend)
     spool = configuration.state_folder / SPOOL_FILE
-    used = spool.stat().st_size if spool.exists() else 0
+    used = spool.stat().st_size if os.access(spool, os.F_OK) else 0
     wanted = configuration.raw.max_bytes - used if configuration.raw.keep_days else 0
     if free < _WARN_FREE or free < wanted:
         return warn("disk", f"{words}; raw samples may take {max(wanted, 0) / 1e9:.1f} GB more", mend)
@@ -148,7 +161,7 @@ def kernels_finding(configuration: AgentConfiguration) -> Finding:
         return ok("kernels", "not compiled (kernel.jit): the same integers, somewhat slower")
     folder = kept.folder()
     mend = "set LINETALLY_CACHE to a folder of the agent's user, or kernel.jit to off"
-    there = next(each for each in (folder, *folder.parents) if each.exists())
+    there = _nearest(folder)
     if not os.access(there, os.W_OK):
         return warn("kernels", f"{there} cannot be written: each start takes seconds more", mend)
     return ok("kernels", f"compiled ones are kept in {folder}")
@@ -214,4 +227,4 @@ def broker_file_findings(configuration: AgentConfiguration) -> Iterator[Finding]
 
 
 def _private(path: Path) -> bool:
-    return path.exists() and os.access(path, os.R_OK) and not stat.S_IMODE(path.stat().st_mode) & 0o077
+    return os.access(path, os.R_OK) and not stat.S_IMODE(path.stat().st_mode) & 0o077

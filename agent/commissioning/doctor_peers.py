@@ -92,6 +92,9 @@ async def _line(configuration: AgentConfiguration, line: LineSettings) -> list[F
             return await _opcua(configuration, line, line.source, about)
         if isinstance(line.source, ModbusSource):
             return await _modbus(line, line.source, about)
+    except PermissionError as error:
+        mend = "run doctor as the agent's user"
+        return [fail(about, f"{error.filename}: this user may not open it", mend)]
     except (LinetallyError, Refusal) as error:
         if isinstance(error, Unreachable) and (link := _read_by_agent(configuration, line)):
             return [ok(about, f"the running agent reads it ({link}), and nobody else can beside it: {error}")]

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -224,6 +226,48 @@ def test_rights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "chmod 600" in found["signing key"]["mend"]
     assert "chmod 700" in found["state folder"]["mend"]
     assert "broker" not in found
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """As a maintenance engineer is: not root, and not the agent's user."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(65_534, 65_534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def test_whoever_is_not_the_agents_user_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """The state folder is the service's alone; whoever logs in on a gateway is somebody else."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own is root's alone
+        folder = Path(name)
+        folder.chmod(0o755)
+        config = factory.write(folder, factory.modbus(1))
+        make_state_folder(folder / "state")
+        Spool.open(folder / "state").close()
+        for command in ("doctor", "status", "check"):  # what they import is loaded by who may
+            main([command, "--config", str(config)])
+        if os.geteuid() != 0:
+            (folder / "state").chmod(0)
+        capsys.readouterr()
+        try:
+            with another_user():
+                code, found = findings(config, capsys)
+                codes = [main([command, "--config", str(config)]) for command in ("status", "check")]
+        finally:
+            (folder / "state").chmod(0o700)
+    assert (code, codes) == (1, [2, 2])
+    assert found["state folder"]["level"] == "fail"
+    assert "signing key" not in found
+    said = capsys.readouterr().err
+    assert said.count("this user may not open it") == 2
+    if os.geteuid() == 0:
+        assert f"sudo -u root linetally-agent doctor --config {config}" in found["state folder"]["mend"]
+        assert "sudo -u root linetally-agent status …" in said
 
 
 def test_the_certificate(tmp_path: Path) -> None:
