@@ -25,7 +25,7 @@ from agent.config import AgentConfiguration, BrokerSettings
 from agent.log_watch import Belief, LogWatch
 from agent.mqtt import BrokerLink, BrokerLost
 from agent.spool import Spool, SpoolFull
-from protocols.errors import Malformed, Refused, Unverified
+from protocols.errors import ConfigurationError, Malformed, Refused, Unverified
 from protocols.evidence.cose import Kid
 from protocols.evidence.note import VerifierKey
 from protocols.evidence.record import CheckpointSeen
@@ -154,6 +154,9 @@ class Publisher:
                 if not self._leaves:
                     words = f"no connection to the broker at {where}: {error}. Records are kept here until it is back"
                     self._lost_is_said |= self._say(f"lost: {error}", words, logging.WARNING)
+            except ConfigurationError as error:  # a password or certificate is gone: that ends no measuring
+                words = f"no connection to the broker at {where}, and records are kept here: {error}"
+                self._lost_is_said |= self._say(f"lost: {error.what}", words, logging.ERROR)
             finally:
                 self._link = None
                 if sparkplug is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent import app
+from agent.backoff import Backoff
 from agent.clock import ManualClock
 from agent.config import load
 from agent.late import LateCounts, read_late
@@ -25,7 +26,8 @@ from protocols.evidence.bodies import Configurations, Gap, Measurement, RawGap
 from protocols.evidence.record import SignedRecord
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
-from tests.agent.test_publisher import KEY, KID
+from tests.agent.test_publisher import KEY, KID, until
+from tests.simulators.broker import running_broker
 from tests.simulators.receipt_hub import ReceiptHub
 
 START = 1_790_000_100_000 - 1_790_000_100_000 % 3_600_000
@@ -191,6 +193,33 @@ def test_another_broker_is_gone_over_to(tmp_path: Path) -> None:
         assert agent.publisher._broker.port == 7 and agent.reads == 1
 
     play(tmp_path, scenario)
+
+
+def test_a_password_or_certificate_that_is_not_there_ends_no_measuring(
+    tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither at a reload nor later, when it is renewed; once it is there the agent connects."""
+    monkeypatch.setattr(Backoff, "next_s", lambda self: 0.01)
+    port = free_port()
+
+    async def scenario(agent: Agent) -> None:
+        publishing = asyncio.create_task(agent.publisher.run())
+        text = agent.path.read_text()
+        for table, words in (
+            ('[broker.tls]\nca_file = "ca.crt"', "check the paths under [broker.tls]"),
+            ('username = "GW-01"\npassword_file = "password"', "a file with the password in its first line"),
+        ):
+            agent.path.write_text(text.replace("port = 1\n", f"port = {port}\n{table}\n"))
+            assert await agent.reloader.reload()
+            await until(lambda words=words: words in caplog.text)  # type: ignore[misc]
+            assert not publishing.done() and not agent.publisher.connected
+        (tmp_path / "password").write_text("secret\n")
+        await until(lambda: agent.publisher.connected)
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+
+    with running_broker(tmp_path, port):
+        play(tmp_path, scenario)
 
 
 def test_while_the_disk_is_full_no_line_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
