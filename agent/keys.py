@@ -28,6 +28,8 @@ def make_state_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         mend = "create it and give it to the user that runs the agent, or change gateway.state_folder"
+        if isinstance(error, PermissionError) and (owner := owner_of(folder)) != "root":
+            mend = f"run it as the agent's user: sudo -u {owner} linetally-agent …"
         raise ConfigurationError(
             f"the state folder cannot be made: {error.strerror}", file=str(folder), mend=mend
         ) from error

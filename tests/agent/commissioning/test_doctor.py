@@ -25,6 +25,7 @@ from agent.commissioning.look import look
 from agent.config import load
 from agent.keys import KEY_FILE, load_or_make_key, make_state_folder
 from agent.spool import Spool
+from protocols.errors import ConfigurationError
 from protocols.evidence.note import Algorithm, VerifierKey
 from tests.agent import factory
 from tests.agent.commissioning.support import Served
@@ -268,6 +269,17 @@ def test_whoever_is_not_the_agents_user_is_told_so(capsys: pytest.CaptureFixture
     if os.geteuid() == 0:
         assert f"sudo -u root linetally-agent doctor --config {config}" in found["state folder"]["mend"]
         assert "sudo -u root linetally-agent status …" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_the_agents_is_not_to_be_taken_away_from_it() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        state = Path(name) / "state"
+        make_state_folder(state)
+        os.chown(state, 1, 1)
+        with another_user(), pytest.raises(ConfigurationError, match="sudo -u daemon linetally-agent"):
+            make_state_folder(state / "opcua")
 
 
 def test_the_certificate(tmp_path: Path) -> None:
