@@ -214,6 +214,17 @@ def test_a_lost_answer_or_a_dead_device_changes_no_block() -> None:
     assert not blocks.is_doubted(first)
 
 
+def test_the_parts_of_a_block_without_an_answer_need_no_patience_of_their_own() -> None:
+    blocks = Blocks(plan([tag(0), tag(1), tag(200)]))
+    first, _ = blocks.due(0.0)
+    assert [blocks.unanswered(first, True, 0.0) for _ in range(PATIENCE)] == [False] * (PATIENCE - 1) + [True]
+    _, *halves = blocks.due(0.0)
+    assert shape(halves) == [("holding", 0, 1), ("holding", 1, 1)]
+    assert blocks.unanswered(halves[0], True, 0.0)
+    assert blocks.is_aside(halves[0])
+    assert blocks.due(0.0)[1:] == halves[1:], "what is in doubt is not put together with anything"
+
+
 def test_who_had_no_answer_is_asked_last() -> None:
     blocks = Blocks(plan([tag(0), tag(200), tag(400)]))
     first, second, third = blocks.due(0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from agent.backoff import Backoff
 from agent.config_modbus import ModbusSource, ModbusTag
 from agent.sources.modbus import ModbusReader
 from agent.sources.modbus_blocks import Blocks
+from agent.sources.modbus_frames import NotReading
 from agent.sources.modbus_link import Link, LinkFailed
 from agent.sources.modbus_plan import plan
 from agent.sources.modbus_shared import ModbusDevices
@@ -34,6 +36,7 @@ class Plc:
         self.missing: set[int] = set()
         self.mute: set[int] = set()
         self.lost = 0
+        self.takes_s = 0.0
         self.silent: set[int] = set()
         self.asked: list[tuple[int, int, int]] = []
 
@@ -41,6 +44,7 @@ class Plc:
         number, (address, count) = request[6], struct.unpack(">HH", request[8:12])
         self.asked.append((number, address, count))
         asked = set(range(address, address + count))
+        time.sleep(self.takes_s)
         if self.lost:
             self.lost -= 1
             return None
@@ -125,13 +129,14 @@ def test_who_polls_in_another_way_or_has_a_clock_polls_alone(free_port: Callable
             ]  # fmt: skip
             read = [lines.begin(tags_of(10 * at, 3), source) for at, source in enumerate([lines.source, *others])]
             read += [lines.begin(tags_of(100, 3), None, tag(9, 103)), lines.begin(tags_of(104, 3), None, tag(9, 107))]
-            read += [lines.begin(tags_of(200, 3), replace(lines.source, device_id=7))]  # its tags name their device
+            # Their tags name their device, so that of the source parts them from nobody.
+            read += [lines.begin(tags_of(200 + 3 * at, 3), replace(lines.source, device_id=at)) for at in (0, 1)]
             for line in read:
                 await line.polls(2)
             assert {(address, count) for _, address, count in made.asked if address < 100} == {
                 (0, 3), (10, 3), (20, 3), (30, 3)
             }  # fmt: skip
-            assert {each for each in made.asked if each[1] >= 100} == {(1, 100, 4), (1, 104, 4), (1, 200, 3)}
+            assert {each for each in made.asked if each[1] >= 100} == {(1, 100, 4), (1, 104, 4), (1, 200, 6)}
             assert {at for _, _, at in read[4].values} == {103}
 
     asyncio.run(scenario())
@@ -205,6 +210,33 @@ def test_registers_that_are_never_answered_are_only_their_own_lines(
     assert (
         f"holding {mute} uint16 at device 1 cannot be read: no answer in time; tried again now and then" in caplog.text
     )
+
+
+def test_a_mistake_of_ours_ends_each_line_and_the_next_one_begins_anew(free_port: Callable[[], int]) -> None:
+    async def scenario() -> None:
+        async with plc(free_port()) as (_, lines):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Link, "read", write)
+                reads = [lines.devices.read(lines.source, tags_of(0, 3), None, LineRecorder()) for _ in range(2)]
+                ended = await asyncio.gather(*reads, return_exceptions=True)
+            assert [type(each) for each in ended] == [NotReading, NotReading]
+            await lines.begin(tags_of(0, 3)).polls(1)
+
+    asyncio.run(scenario())
+
+
+async def write(*_: object) -> list[int]:
+    raise NotReading("06")
+
+
+def test_polls_that_are_always_late_are_said(free_port: Callable[[], int], caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            made.takes_s = 0.03
+            await lines.begin(tags_of(0, 3), replace(lines.source, poll_interval_ms=10)).polls(12)
+
+    asyncio.run(scenario())
+    assert caplog.text.count("a poll takes longer than poll_interval_ms") == 1
 
 
 def test_a_lost_answer_is_asked_for_again_at_once(free_port: Callable[[], int]) -> None:
