@@ -33,13 +33,16 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, ProgrammingError
 
 from protocols.errors import ConfigurationError
 from protocols.measurement.account import ACCOUNT_FIELDS
 
 HEAD: Final = "0001"
 """The newest migration."""
+
+DATABASE_ERRORS: Final = (OperationalError, InterfaceError)
+"""What may heal by itself: the disk is full, the server is away."""
 
 HOURLY_KEYS: Final = ("business_day", "shift_name", "product", "order_name")
 """Columns of `window` that keep its sums apart in `hourly`, besides line, hour and configuration."""
@@ -434,6 +437,12 @@ def migrate(engine: Engine) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def fault_words(error: Exception) -> str:
+    """What went wrong, in one line: a driver says more, and SQLAlchemy adds the query."""
+    cause = error.orig if isinstance(error, DATABASE_ERRORS) else error
+    return str(cause).partition("\n")[0].rstrip(".")
 
 
 def upsert(connection: Connection, table: Table) -> Any:

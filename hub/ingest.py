@@ -34,7 +34,7 @@ from hub.answers import Counts, Receipts, counted
 from hub.config import IngestConfig
 from hub.judge import Judge
 from hub.log.store import LogUnavailable
-from hub.projections.follower import DATABASE_ERRORS, Follower
+from hub.projections.follower import Follower
 from hub.recent import Recent
 from protocols.evidence.bodies import ROOT_TYPES
 from protocols.evidence.merkle import NodeHash, RootHash
@@ -312,11 +312,9 @@ class Writer:
         for delay_s in chain(RETRY_S, repeat(RETRY_S[-1])):
             try:
                 result = action()
-            except (LogUnavailable, *DATABASE_ERRORS) as error:
-                cause = error if isinstance(error, LogUnavailable) else error.orig
+            except (LogUnavailable, *db.DATABASE_ERRORS) as error:
                 held, on = "Nothing is receipted; agents hold their records.", "the hub goes on by itself."
-                first_line = str(cause).partition("\n")[0].rstrip(".")
-                self._trouble = words.format(cause=first_line, held=held, on=on)
+                self._trouble = words.format(cause=db.fault_words(error), held=held, on=on)
                 logger.error("%s Next try in %.0f s.", self._trouble, delay_s)
                 if self._stopping.wait(delay_s):
                     raise _Stopped from None

@@ -6,6 +6,7 @@ Decides which routes there are, and the headers that every answer carries.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -24,9 +25,14 @@ from hub.api.board import Board
 from hub.api.evaluation import Evaluations
 from hub.api.reports import Reports
 from hub.config import Access
+from hub.database import DATABASE_ERRORS, fault_words
 from hub.services import Services
+from hub.web.words import TABLES
+
+logger = logging.getLogger("hub.api")
 
 MAX_BODY_BYTES: Final = 65_536
+RETRY_S: Final = 10
 
 # plotly writes style attributes into its SVG; scripts come from here only.
 _POLICY: Final = (
@@ -76,21 +82,35 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=pages.WEB / "static"), name="static")
     app.add_exception_handler(StarletteHTTPException, _failed)
+    for kind in DATABASE_ERRORS:
+        app.add_exception_handler(kind, _database_away)
     app.add_middleware(_Guard)
     return app
+
+
+def _wants_page(request: Request) -> bool:
+    programs = request.url.path.startswith(("/api/", "/log/", "/static/"))
+    return "text/html" in request.headers.get("accept", "") and not programs
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     """A page for people, JSON for programs. The words are ours; nothing of the request is repeated."""
     assert isinstance(error, StarletteHTTPException)
-    path = request.url.path
-    wants_page = "text/html" in request.headers.get("accept", "") and not path.startswith(
-        ("/api/", "/log/", "/static/")
-    )
-    if error.status_code == 404 and wants_page:
+    if error.status_code == 404 and _wants_page(request):
         who = await asyncio.to_thread(find_identity, request)
-        return pages.render(request, "not_found.html", who, data={"page": "not-found"}, status=404)
+        return pages.problem(request, who, 404, "not_found")
     return await http_exception_handler(request, HTTPException(error.status_code, error.detail, error.headers))
+
+
+async def _database_away(request: Request, error: Exception) -> Response:
+    """The writer's alarm says what is wrong with the database (`hub.ingest`); who asks is told to wait."""
+    logger.warning("%s is not answered: %s", request.url.path, fault_words(error))
+    if _wants_page(request):
+        answer: Response = pages.problem(request, None, 503, "database_away")
+    else:
+        answer = JSONResponse({"detail": TABLES["en"]["database_away"]}, 503)
+    answer.headers["Retry-After"] = str(RETRY_S)
+    return answer
 
 
 class _Guard:

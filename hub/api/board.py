@@ -15,6 +15,7 @@ from typing import Final
 
 from hub.api.live_message import LineView, Source, present
 from hub.api.sparkplug_view import SparkplugLine, pieces_per_hour
+from hub.database import DATABASE_ERRORS
 from hub.live import Departure, LiveBus, LiveMessage, Loss, News, SparkplugMessage
 
 Reasons = Mapping[str, Mapping[int, str]]
@@ -97,8 +98,10 @@ class Board:
             await self._read()
 
     async def _read(self) -> None:
-        self._zones = await asyncio.to_thread(self._read_zones)
-        self._reasons = await asyncio.to_thread(self._read_reasons)
+        # What was known stays while the database is away: live values do not need it.
+        with suppress(*DATABASE_ERRORS):
+            self._zones = await asyncio.to_thread(self._read_zones)
+            self._reasons = await asyncio.to_thread(self._read_reasons)
 
     def publish(self, message: News) -> None:
         """Computes the line's view once and hands it to every reader that may see the line."""

@@ -73,6 +73,11 @@ def render(
     return response
 
 
+def problem(request: Request, who: Identity | None, status: int, words: str) -> HTMLResponse:
+    """A page that says why there is none."""
+    return render(request, "problem.html", who, data={"page": "problem"}, status=status, code=status, problem=words)
+
+
 def _caller(request: Request) -> Identity | None:
     return find_identity(request)
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from hub import database as db
 from hub.audit import challenges
@@ -103,8 +102,11 @@ class Challenger:
                     asked_s = time.monotonic()
                 self.take()
                 self.alarm = None
-            except (OperationalError, InterfaceError, OSError) as error:
-                self.alarm = f"Raw samples cannot be kept: {error}. They are asked for again; free some space."
+            except (*db.DATABASE_ERRORS, OSError) as error:
+                why = db.fault_words(error)
+                self.alarm = (
+                    f"Raw samples cannot be kept: {why}. They are asked for again; mend that, or free some space."
+                )
                 logger.error("%s", self.alarm)
                 self._stopping.wait(10.0)
 

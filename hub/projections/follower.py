@@ -18,7 +18,6 @@ from itertools import islice
 from typing import Final
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from hub import database as db
 from hub.projections import projector
@@ -35,9 +34,6 @@ STEP_RECORDS: Final = 256
 RETRY_S: Final = (1.0, 2.0, 5.0, 10.0)
 SLOW_S: Final = 10.0
 STOP_S: Final = 5.0
-
-DATABASE_ERRORS: Final = (OperationalError, InterfaceError)
-"""What may heal by itself: the disk is full, the server is away."""
 
 
 class Follower:
@@ -134,8 +130,8 @@ class Follower:
             while self._is_behind():
                 try:
                     self._step()
-                except DATABASE_ERRORS as error:
-                    self._error = str(error.orig)
+                except db.DATABASE_ERRORS as error:
+                    self._error = db.fault_words(error)
                     logger.error("the tables cannot be written: %s", self._error)
                     with self._changed:
                         self._changed.wait_for(lambda: self._stopping, RETRY_S[min(failures, len(RETRY_S) - 1)])

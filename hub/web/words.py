@@ -530,6 +530,11 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "signed_in_as": ("Signed in as {name}", "以 {name} 身分登入"),
     "local_operator": ("Local operator", "本機操作員"),
     "not_found": ("There is no such page, or it is not yours to see.", "沒有此頁面，或你無權查看。"),
+    "database_away": (
+        "The hub's database does not answer now. No record is lost: gateways keep them until the hub has them. "
+        "Try again in a minute.",
+        "中央系統的資料庫目前沒有回應。紀錄不會遺失：閘道器會保留至系統收妥。請稍後再試。",
+    ),
     "back": ("Back to the overview", "返回總覽"),
     "language": ("Language", "語言"),
     "role_manufacturer": ("manufacturer", "製造商"),

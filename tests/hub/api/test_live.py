@@ -6,11 +6,13 @@ import asyncio
 import json
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from hub.api.board import Board
 from hub.api.live_message import present
@@ -155,6 +157,33 @@ def test_what_the_agent_says_is_understood_and_its_stops_come_newest_first() -> 
         assert view.ribbon == [(1, "FAILURE"), (2, "PRODUCING")] and view.timezone == "UTC"
 
     asyncio.run(check())
+
+
+def test_the_board_goes_on_without_the_database_and_with_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.api.board.ZONES_EVERY_S", 0.01)
+    turns = iter(range(1000))
+
+    def zones() -> dict[str, str]:
+        if next(turns) < 3:
+            raise OperationalError("select", {}, Exception("the server is away"))
+        return {"filling": "Asia/Hong_Kong"}
+
+    async def live() -> None:
+        board, bus = Board(zones), LiveBus()
+        running = asyncio.create_task(board.run(bus))
+        try:
+            async with asyncio.timeout(10):
+                for zone in ("UTC", "Asia/Hong_Kong"):
+                    while (view := board.views().get("filling")) is None or view.timezone != zone:
+                        assert not running.done()
+                        bus.publish(spoken(live_message("filling"), "gw-07", 1))
+                        await asyncio.sleep(0.005)
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    asyncio.run(live())
 
 
 def test_live_figures_are_made_with_the_definition_that_the_line_brings() -> None:

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import httpx
+from sqlalchemy import text
 
 from tests.hub.web.plant import Plant, live_message, make_plant, serving
 
@@ -53,6 +54,23 @@ def test_a_line_named_as_a_script_is_only_a_name(tmp_path: Path) -> None:
             assert data
             json.loads(data.group(1))
         assert "&lt;script&gt;" in client.get("/lines/filling").text
+
+
+def test_without_its_database_the_hub_says_so_and_what_to_do(plant: Plant, address: str) -> None:
+    with plant.services.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE line RENAME TO gone"))  # fails as one that is away does
+    with as_role(plant, address, "operator") as client:
+        for path in ("/", "/lines/filling", "/losses"):
+            page = client.get(path, headers={"Accept": "text/html"})
+            assert page.status_code == 503 and "Try again in a minute" in page.text, path
+            assert page.headers["Retry-After"] == "10" and "default-src" in page.headers["Content-Security-Policy"]
+        chinese = client.get("/", params={"lang": "zh-Hant"}, headers={"Accept": "text/html"})
+        assert "資料庫目前沒有回應" in chinese.text
+        answer = client.get("/api/v1/rollup")
+        assert answer.status_code == 503 and "database does not answer" in answer.json()["detail"]
+        with plant.services.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE gone RENAME TO line"))
+        assert client.get("/lines/filling").status_code == 200
 
 
 def test_not_found_is_a_page_for_people_and_json_for_programs(plant: Plant, address: str) -> None:

@@ -51,6 +51,8 @@ def test_every_word_that_pages_use_exists() -> None:
     used |= {f"big_{name.value}" for name in BigLoss} | {"big_fully-productive"}
     notes = (WEB.parents[1] / "protocols" / "measurement" / "notes.py").read_text()
     used |= {f"note_{code}" for code in re.findall(r'Note\(\s*"([\w-]+)"', notes)}
+    pages = (WEB.parent / "api" / "__init__.py").read_text()
+    used |= set(re.findall(r'pages\.problem\(.*"(\w+)"\)', pages))
     used |= {word for why in Excess for word in (why.value, f"note_{why.value}")}
     assert used <= TABLES["en"].keys(), used - TABLES["en"].keys()
 
