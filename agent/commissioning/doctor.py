@@ -26,6 +26,7 @@ from agent.certificates import (
 from agent.clock import SystemClock
 from agent.commissioning.doctor_spool import spool_findings
 from agent.commissioning.finding import Finding, fail, failed, ok, warn
+from agent.commissioning.plan import SERVICE_FOLDER, is_of_service
 from agent.config import AgentConfiguration
 from agent.config_opcua import OpcuaSource
 from agent.keys import KEY_FILE, load_key, load_log_key, owner_of
@@ -76,6 +77,10 @@ def clock_finding(configuration: AgentConfiguration) -> Finding:
 def folder_findings(configuration: AgentConfiguration) -> Iterator[Finding]:
     """May this user keep its files, and nobody else read them?"""
     folder = configuration.state_folder
+    if is_of_service(configuration.file) and not folder.is_relative_to(SERVICE_FOLDER):
+        mend = f'write in [gateway]: state_folder = "{SERVICE_FOLDER}"'
+        yield fail("state folder", f"the service may not write to {folder}, only to {SERVICE_FOLDER}", mend)
+        return
     if not os.access(folder, os.F_OK):
         if os.access(_nearest(folder), os.W_OK):
             yield ok("state folder", f"{folder} is not there yet; enrol or run makes it")

@@ -31,7 +31,7 @@ def roles(machine: str) -> list[str]:
 
 def is_of_service(file: Path) -> bool:
     """Whether a configuration is the installed service's, as deploy/install-agent sets it up."""
-    return file.resolve().is_relative_to("/etc")
+    return file.resolve().is_relative_to("/etc/linetally")
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from agent.certificates import CERTIFICATE_FILE, FOLDER, load_or_make_identity
 from agent.commissioning import doctor
 from agent.commissioning.finding import Level
 from agent.commissioning.look import look
+from agent.commissioning.plan import SERVICE_FOLDER
 from agent.config import load
 from agent.keys import KEY_FILE, load_or_make_key, make_state_folder
 from agent.spool import Spool
@@ -280,6 +282,19 @@ def test_a_folder_of_the_agents_is_not_to_be_taken_away_from_it() -> None:
         os.chown(state, 1, 1)
         with another_user(), pytest.raises(ConfigurationError, match="sudo -u daemon linetally-agent"):
             make_state_folder(state / "opcua")
+
+
+def test_the_services_state_lies_where_it_may_write(tmp_path: Path) -> None:
+    """A template names no state folder: it would be /etc/linetally/state, which the unit cannot write to."""
+    here = factory.configuration(tmp_path, factory.modbus(1))
+    service = replace(here, file=Path("/etc/linetally/agent.toml"), state_folder=Path("/etc/linetally/state"))
+    (found,) = doctor.folder_findings(service)
+    assert found.level is Level.FAIL
+    assert f'state_folder = "{SERVICE_FOLDER}"' in found.mend
+    (found,) = doctor.folder_findings(here)
+    assert found.level is Level.OK
+    (found,) = doctor.folder_findings(replace(service, state_folder=Path(SERVICE_FOLDER) / "x"))
+    assert "the service may not write" not in found.words
 
 
 def test_the_certificate(tmp_path: Path) -> None:
