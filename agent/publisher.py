@@ -1,11 +1,10 @@
 """The publisher: records from the spool to the broker, receipts from the broker to the spool.
 
-Decides what is outstanding and what is sent again. A record is done only when the hub's receipt for it verifies with
-the log's key, and the log grew from what was verified before (`log_watch`); an MQTT acknowledgement means nothing here.
-At most `OUTSTANDING` records are under way, in order; when no receipt comes for a while, the oldest alone is sent again
-until one does. A slow network is given no more than it takes, so that what is live does not wait behind what is old.
-Raw samples that the hub asked for go when no record waits for its turn (`challenges`). Where the configuration says so,
-operators' panels are heard (`amend_mqtt`).
+Decides what is done, and what an answer means. A record is done only when the hub's receipt for it verifies with the
+log's key, and the log grew from what was verified before (`log_watch`); an MQTT acknowledgement means nothing here.
+How many are under way, and when they are sent again, is `flow`'s. A slow network is given no more than it takes, so
+that what is live does not wait behind what is old. Raw samples that the hub asked for go when no record waits for its
+turn (`challenges`). Where the configuration says so, operators' panels are heard (`amend_mqtt`).
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from agent.amend_mqtt import OperatorInput
 from agent.backoff import Backoff
 from agent.challenges import Challenges
 from agent.config import AgentConfiguration, BrokerSettings
+from agent.flow import Flow
 from agent.log_watch import Belief, LogWatch
 from agent.mqtt import BrokerLink, BrokerLost
 from agent.spool import Spool, SpoolFull
@@ -43,14 +43,12 @@ from protocols.wire.topics import (
 if TYPE_CHECKING:
     from agent.sparkplug import Sparkplug
 
-OUTSTANDING: Final = 32
-RESEND_S: Final = 10.0
-LONGEST_RESEND_S: Final = 30.0
 REFUSED_RETRY_S: Final = 30.0
 DISBELIEVED_RETRY_S: Final = 30.0
 STEADY_S: Final = 10.0
 """A connection that held for so long is soon tried again; one that is cut at once, more and more slowly."""
 AGAIN_S: Final = 0.2
+ELSEWHERE_S: Final = 1.0
 _LOOK_S: Final = 1.0  # answers are heard at once; this is how long a new record may wait
 _SLOW_LOOK_S: Final = 0.1  # the same while a slow network has not taken what it was given
 _SAY_AGAIN_S: Final = 600.0
@@ -90,12 +88,7 @@ class Publisher:
         self._operator = OperatorInput(configuration.state_folder, [line.configuration for line in configuration.lines])
         self._gateway_id = configuration.gateway_id
         self._link: BrokerLink | None = None
-        self._outstanding: set[int] = set()
-        self._next = 0
-        self._room = OUTSTANDING
-        self._resend_s = RESEND_S
-        self._hold_until = 0.0
-        self._silent_since = 0.0
+        self._flow = Flow()
         self._said: dict[str, float] = {}
         self._leaves = False
         self._lost_is_said = True
@@ -188,18 +181,13 @@ class Publisher:
             self._link.publish(live_topic(self._gateway_id), payload, qos=0)
 
     def _begin(self) -> None:
-        self._outstanding.clear()
-        self._next = 0
-        self._room = OUTSTANDING
-        self._resend_s = RESEND_S
-        self._silent_since = time.monotonic()
-        self._hold_until = 0.0
+        self._flow.begin(time.monotonic())
         self._challenges.begin()
 
     async def _serve(self, link: BrokerLink) -> None:
         while True:
             self._send(link)
-            if len(self._outstanding) < self._room:
+            if not self._flow.is_full:
                 self._challenges.send(link, raw_topic(self._gateway_id))
             messages = await link.receive(_LOOK_S if link.has_room else _SLOW_LOOK_S)
             receipts = receipt_topic(self._gateway_id)
@@ -218,33 +206,19 @@ class Publisher:
             self._watch_silence(link)
 
     def _send(self, link: BrokerLink) -> None:
-        if time.monotonic() < self._hold_until:
-            return
         seen = self._watch.seen
         properties = {CHECKPOINT_PROPERTY: str(0 if seen is None else seen.size)}
-        while len(self._outstanding) < self._room and link.has_room:
-            record = next(iter(self._spool.open_records(self._next, 1)), None)
+        while self._flow.may_send(time.monotonic()) and link.has_room:
+            record = next(iter(self._spool.open_records(self._flow.next, 1)), None)
             if record is None:
                 return
-            if not self._outstanding:
-                self._silent_since = time.monotonic()
             link.publish(statement_topic(self._gateway_id), record.raw, qos=1, properties=properties)
-            self._outstanding.add(record.sequence)
-            self._next = record.sequence + 1
+            self._flow.sent(record.sequence, time.monotonic())
 
     def _watch_silence(self, link: BrokerLink) -> None:
-        """Sends again from the oldest, alone: a hub that is away for a day must not find a thousand copies."""
-        now = time.monotonic()
-        patience_s = self._resend_s if link.has_room else LONGEST_RESEND_S  # a record may be on its way for long
-        if not self._outstanding or now < self._hold_until or now - self._silent_since < patience_s:
-            return
-        words = f"no receipt from the hub for {now - self._silent_since:.0f} s; sending again"
-        self._say("silence", words, logging.WARNING)
-        self._outstanding.clear()
-        self._next = 0
-        self._room = 1
-        self._resend_s = min(self._resend_s * 1.5, LONGEST_RESEND_S)
-        self._silent_since = now
+        silence_s = self._flow.silence_s(time.monotonic(), goes_out=link.has_room)
+        if silence_s is not None:
+            self._say("silence", f"no receipt from the hub for {silence_s:.0f} s; sending again", logging.WARNING)
 
     def _take(self, payloads: list[bytes]) -> None:
         """Verifies answers and notes receipts, all of a batch in one transaction."""
@@ -277,13 +251,8 @@ class Publisher:
         self._noted(done, last, before)
 
     def _noted(self, done: list[int], last: LastReceipt, before: CheckpointSeen | None) -> None:
-        for sequence in done:
-            self._outstanding.discard(sequence)
-        if self._room < OUTSTANDING:
+        if self._flow.receipted(done, time.monotonic()):
             self._say("again", "receipts come again", logging.INFO)
-        self._room = OUTSTANDING
-        self._resend_s = RESEND_S
-        self._silent_since = time.monotonic()
         self._said.clear()
         self.last_receipt = last
         self.depth = self._spool.depth()
@@ -298,7 +267,8 @@ class Publisher:
         if record is None:
             return None  # receipted before and forgotten since
         try:
-            belief, meta, words = self._watch.judge(receipt, record.raw, awaited=receipt.sequence in self._outstanding)
+            awaited = self._flow.is_awaited(receipt.sequence)
+            belief, meta, words = self._watch.judge(receipt, record.raw, awaited=awaited)
         except (Malformed, Unverified, Refused) as error:
             words = f"the receipt for record {receipt.sequence} does not hold: {error}. The record is kept"
             self._say("false receipt", words, logging.ERROR)
@@ -312,31 +282,21 @@ class Publisher:
             with contextlib.suppress(SpoolFull):  # the log line has said it
                 self._spool.set_meta(meta)
         # Sent again it states the newest checkpoint, and an honest hub proves its log from there on.
-        self._outstanding.clear()
-        self._next = 0
-        self._room = 1
-        now = time.monotonic()
-        self._silent_since = now
-        self._hold_until = now + (DISBELIEVED_RETRY_S if belief is Belief.DISBELIEVED else AGAIN_S)
+        self._flow.again(time.monotonic(), DISBELIEVED_RETRY_S if belief is Belief.DISBELIEVED else AGAIN_S)
         return None
 
     def _refused(self, refusal: Refusal) -> None:
         """Kept and tried again, slowly; at once from where the hub waits, if it says where."""
-        expected = refusal.expected_sequence
-        self._outstanding.clear()
-        self._room = 1
-        self._next = 0
-        now = time.monotonic()
-        self._silent_since = now
+        expected, now_s = refusal.expected_sequence, time.monotonic()
         if expected is not None and expected != refusal.sequence and self._spool.record(expected) is not None:
             # The hub lost its newest records, or these overtook others: it says where it goes on.
-            if expected < refusal.sequence:
-                self._next = expected
+            goes_back = expected < refusal.sequence
+            self._flow.again(now_s, ELSEWHERE_S, expected if goes_back else 0)
+            if goes_back:
                 self._say("elsewhere", f"the hub goes on at record {expected}; sending from there", logging.INFO)
                 self._reopen(expected, refusal.sequence)
-            self._hold_until = now + 1.0
             return
-        self._hold_until = now + REFUSED_RETRY_S
+        self._flow.again(now_s, REFUSED_RETRY_S)
         words = (
             f"the hub refuses record {refusal.sequence} ({refusal.code}): {refusal.words}. It is kept and tried again"
         )

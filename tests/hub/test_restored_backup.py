@@ -79,7 +79,7 @@ class Gateway:
         line = Line(hub)
         self.publisher._begin()
         for _ in range(rounds):
-            self.publisher._hold_until = 0.0
+            self.publisher._flow.hold_until_s = 0.0
             self.publisher._send(line)  # type: ignore[arg-type]
             answers, line.waiting = line.waiting, []
             self.publisher._take(answers)
@@ -118,8 +118,8 @@ def test_receipts_that_get_lost_stop_nothing(tmp_path: Path, lost_every: int) ->
         line, turn = Line(hub), 0
         gw.publisher._begin()
         for _ in range(60):
-            gw.publisher._hold_until = 0.0
-            gw.publisher._resend_s = 0.0  # whatever was not answered is sent again at once
+            gw.publisher._flow.hold_until_s = 0.0
+            gw.publisher._flow.resend_s = 0.0  # whatever was not answered is sent again at once
             gw.publisher._send(line)  # type: ignore[arg-type]
             answers, line.waiting = line.waiting, []
             kept = []

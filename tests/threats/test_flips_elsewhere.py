@@ -42,7 +42,7 @@ class _Answers(Line):
 
     def answers(self, gw: Gateway) -> list[bytes]:
         gw.publisher._begin()
-        gw.publisher._hold_until = 0.0
+        gw.publisher._flow.hold_until_s = 0.0
         gw.publisher._send(self)  # type: ignore[arg-type]
         answers, self.waiting = self.waiting, []
         return answers
