@@ -321,11 +321,11 @@ def test_what_a_device_gave_before_it_failed_counts_for_nothing(free_port: Calla
 
 
 class Counting(LineRecorder):
-    """A line whose clock counts how often it was looked at."""
+    """A line whose clock counts how often it was looked at. `tries`: how often it was said that it is being read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.looks = 0
+        self.looks = self.tries = 0
         self.begun: list[int | None] = []
 
     def now_ms(self) -> int:
@@ -334,6 +334,9 @@ class Counting(LineRecorder):
 
     def begin(self, since_ms: int | None = None) -> None:
         self.begun.append(since_ms)
+
+    def tried(self) -> None:
+        self.tries += 1
 
 
 def test_a_line_begins_when_it_was_asked_for_and_not_when_the_answer_came(free_port: Callable[[], int]) -> None:
@@ -347,6 +350,22 @@ def test_a_line_begins_when_it_was_asked_for_and_not_when_the_answer_came(free_p
             task.cancel()
             await asyncio.wait([task])
             assert line.begun == [1]
+
+    asyncio.run(scenario())
+
+
+def test_a_device_that_is_off_is_no_reader_that_stands_still(free_port: Callable[[], int]) -> None:
+    """Or the watchdog would start the agent again and again."""
+
+    async def scenario() -> None:
+        async with plc(free_port()) as (made, lines):
+            made.silent = {1}
+            line = Counting()
+            task = asyncio.create_task(ModbusReader(lines.source, tags_of(0, 3), None, line).run())
+            await until(lambda: line.tries >= 5)
+            task.cancel()
+            await asyncio.wait([task])
+            assert len(line.events) == 1 and not line.values
 
     asyncio.run(scenario())
 
