@@ -104,13 +104,22 @@ def told_at(data: bytes, at: int) -> tuple[Told, int]:
             value, at = _structures(data, at)
         elif mask & _VALUE:
             buffer = Buffer(data, at)
-            value = ua_binary.variant_from_binary(buffer).Value
+            value = _legible(ua_binary.variant_from_binary(buffer).Value)
             at = buffer.cur_pos
         shape = _tail(mask & 63)
         status, source, server = shape.order(shape.unpack(data, at) + _ABSENT)
     # 0 is no time (Part 6, 5.2.2.5).
     source_ms = source // _TICKS_A_MS - _EPOCH_MS if source else None
     return Told(value, status, source_ms, server // _TICKS_A_MS - _EPOCH_MS if server else None), at + shape.size
+
+
+def _legible(value: Any) -> Any:
+    """A text must be in UTF-8 (Part 6, 5.2.2.4). PLCs also give Latin-1, of which asyncua makes surrogates."""
+    if isinstance(value, ua.LocalizedText):
+        return ua.LocalizedText(_legible(value.Text), value.Locale)
+    if not isinstance(value, str) or value.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in value):
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 _array_of = ua_binary._create_uatype_array_deserializer

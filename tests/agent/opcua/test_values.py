@@ -86,13 +86,24 @@ def test_a_change_within_the_deadband_is_none_whatever_the_values_type(
     assert items.all[0].differs(Told(found)) is differs
 
 
-def test_a_text_in_another_encoding_is_shown_as_far_as_it_can_be(tmp_path: Path) -> None:
-    """PLCs put Latin-1 into a String, which must be UTF-8: asyncua makes surrogates of it, and no file takes them."""
+@pytest.mark.parametrize("start", [b"\x0c", b"\x15\x02"])
+def test_a_text_in_latin_1_is_read_as_such(start: bytes) -> None:
+    """PLCs put it into a String, which must be UTF-8: asyncua makes surrogates of it, and no file takes them."""
+    line = Recorder()
+    items = Items([tag(PRODUCT, "x")], {"K\u00e4se": 5, "K\u00e4se light": 6}, line)
+    items.all[0].waiting = False
+    latin, utf = (
+        b"\x01" + start + len(text).to_bytes(4, "little") + text for text in (b"K\xe4se", "K\u00e4se light".encode())
+    )
+    items.take([(1, told_at(latin, 0)[0]), (1, told_at(utf, 0)[0])])
+    assert [value for _, value, _ in line.values] == [5, 6]
+
+
+def test_what_a_server_says_is_shown_as_far_as_it_can_be() -> None:
     line = Recorder()
     items = Items([tag(PRODUCT, "x")], {}, line)
     items.all[0].waiting = False
-    data = b"\x01\x0c\x05\x00\x00\x00K\xe4se\x07"
-    items.take([(1, told_at(data, 0)[0])])
+    items.take([(1, Told("K\udce4se\x07"))])
     _, (report,) = items.report(line)
     assert report["value"] == "Kse"
     items.lost("it said K\udce4se\n\x1b[31mPWNED")
