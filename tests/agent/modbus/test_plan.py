@@ -258,6 +258,9 @@ def test_a_longer_block_without_an_answer_is_asked_for_in_parts_again() -> None:
     halves = blocks.refused(whole, 2, 0.0)
     for half in halves:
         blocks.answered(half)
+    blocks.unanswered(halves[0], False, 0.0)
+    assert blocks.due(MEMORY_S) == [halves[1], halves[0]], "not while a part is in doubt"
+    blocks.answered(halves[0])
     (both,) = blocks.due(MEMORY_S)
     assert blocks.is_doubted(both)
     assert not blocks.unanswered(both, False, MEMORY_S)
