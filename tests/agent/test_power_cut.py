@@ -26,6 +26,7 @@ from agent.seal import ClockLog, Sealer
 from agent.spool import LineBatch, Spool
 from agent.spool_salvage import open_or_salvage
 from protocols.evidence.bodies import Heartbeat
+from protocols.evidence.record import NO_PREVIOUS
 from tests.agent.factory import window
 
 IMAGES = int(os.environ.get("LINETALLY_POWER_CUTS", "150"))
@@ -259,3 +260,22 @@ def test_without_a_sync_at_each_commit_it_would(tmp_path: Path, monkeypatch: pyt
     """That the disk of this test loses what a disk may lose."""
     found = tried(tmp_path, monkeypatch, "PRAGMA synchronous = NORMAL", 40)
     assert {"the key and the file", "windows"} <= set(found) and "windows and memory go together" not in found
+
+
+def test_the_head_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the model takes for granted: after a power cut it is the old one or the new one, whole."""
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(f"synced {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append(f"{path.name} becomes {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    ChainHead(1, NO_PREVIOUS, 2, 0, 0).write(tmp_path, durable=True)
+    assert done == ["synced chain.new", "chain.new becomes chain.json", f"synced {tmp_path.name}"]
