@@ -269,7 +269,7 @@ def test_the_head_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkey
 
     def synced(descriptor: int) -> None:
         fsync(descriptor)
-        done.append(f"synced {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        done.append(f"synced {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
 
     def renamed(path: Path, target: Path) -> Path:
         done.append(f"{path.name} becomes {target.name}")
