@@ -21,7 +21,7 @@ WELL = Facts(
     [Part("read filling", 0.5, 30.0), Part("sign", 0.1, 30.0)],
     7, 2, True, 1_700_000_000_250, False, None, 512_000, None,
 )  # fmt: skip
-_SAMPLE = re.compile(r'([a-z_]+)(\{[a-z]+="[^"]+"\})? (-?[0-9.e+]+)')
+_SAMPLE = re.compile(r'([a-z_]+)(\{[a-z]+="[^"]+"\})? ([0-9.e+-]+)')
 
 
 def samples(text: str) -> dict[str, float]:
