@@ -36,6 +36,8 @@ from protocols.plc.roles import ROLES
 from protocols.plc.sample import SampleBlock
 
 HEARTBEAT_MS: Final = 3_600_000
+AGAIN_MS: Final = 10_000
+"""How often it is tried to sign while the chain has no room."""
 _RECORDS_A_COMMIT: Final = 64
 _log = logging.LoggerAdapter(logging.getLogger("linetally"), {"line": "spool"})
 
@@ -62,6 +64,7 @@ class Recorder:
         self._clock_log = ClockLog(clock, configuration.interval_ms)
         self._held = Held()
         self._loses = False
+        self._seal_again_ms: int | None = None
         self.disk_full_since_ms: int | None = None
         self._check_owner(configuration.gateway_id, key)
         sequence, previous = spool.head()
@@ -180,6 +183,7 @@ class Recorder:
     def keep(self, closed: Iterable[tuple[RawMeter, Sequence[Window]]]) -> None:
         """Makes closed windows, raw chunks and the meters' memory durable; in memory only while the disk is full."""
         self._clock_log.look()
+        closed = list(closed)
         for meter, windows in closed:
             stops = tuple(meter.take_stops())  # before the carry, which holds those that were not taken
             configuration = meter.configuration
@@ -193,8 +197,8 @@ class Recorder:
                 )
             )  # fmt: skip
         batches = self._held.batches
-        if not batches:
-            return
+        if not batches or (self.disk_full_since_ms is not None and not closed):
+            return  # all that waits is not written in vain at each tick
         try:
             self._spool.commit(batches, self._bounds.losses_meta())
         except SpoolFull as error:
@@ -207,6 +211,11 @@ class Recorder:
         """Seals every whole interval that all lines have closed; the number of records that this made."""
         if self._held.batches:
             return 0  # what is not durable yet must not be overtaken
+        if (
+            self._seal_again_ms is not None
+            and self._seal_again_ms - AGAIN_MS <= self._clock.now_ms() < self._seal_again_ms
+        ):
+            return 0
         until_ms = closed_until_ms if all_of_it else closed_until_ms - closed_until_ms % self._interval_ms
         before = self._sealer.sequence
         try:
@@ -220,8 +229,10 @@ class Recorder:
             now = self._clock.now_ms()
             if newest is not None and now - newest >= HEARTBEAT_MS:
                 self._chain(Heartbeat(), now, now)
+            self._seal_again_ms = None
             self._note_room()  # only now: there may be room for windows, and none for the chain
         except SpoolFull as error:
+            self._seal_again_ms = self._clock.now_ms() + AGAIN_MS
             self._note_full(error)
         return self._sealer.sequence - before
 

@@ -173,6 +173,39 @@ def test_a_disk_with_room_for_windows_and_none_for_the_chain_is_full_once(
     assert [(w.start_ms - START) // MINUTE for w in windows(spool)] == list(range(30))
 
 
+def test_what_waits_is_not_tried_at_each_tick(tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a week of windows, and a gateway has other things to do."""
+    gateway = Gateway(configuration(tmp_path), spool, START)
+    gateway.run(START + 4 * MINUTE)
+    tried: list[str] = []
+
+    def full(name: str) -> Any:
+        def refuse(*_: object, **__: object) -> None:
+            tried.append(name)
+            raise SpoolFull("the disk is full")
+
+        return refuse
+
+    def ticks(count: int) -> None:
+        for _ in range(count):
+            gateway.clock.advance_to(gateway.clock.now_ms() + 1000)
+            gateway.recorder.keep([])
+            gateway.recorder.seal_due(gateway.line.meter.closed_until_ms, all_of_it=True)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spool, "append", full("append"))
+        ticks(20)
+        assert tried == ["append"] * 2
+        patched.setattr(spool, "commit", full("commit"))
+        gateway.run(gateway.clock.now_ms() + 3 * MINUTE)
+        count = tried.count("commit")
+        assert 3 <= count <= 4, "once a minute"
+        ticks(20)
+        assert tried.count("commit") == count
+    gateway.run(gateway.clock.now_ms() + 2 * MINUTE)
+    assert gateway.recorder.disk_full_since_ms is None
+
+
 def test_what_is_lost_at_the_end_with_a_full_disk_is_said_and_a_gap(
     tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
