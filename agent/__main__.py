@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(words[0] if words else "").parse_args(words)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except ConfigurationError as error:
         _say(error)
         return 2
@@ -60,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PermissionError as error:  # as whoever looks after the gateway sees it who is not the agent's user
         _say(_forbidden(error, words[0]))
         return 2
+    except BrokenPipeError:  # whoever reads has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         return 130
     return code

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -77,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser_for(words).parse_args(words)
     run: Callable[[argparse.Namespace], int] = args.run
     try:
-        return run(args)
+        code = run(args)
+        sys.stdout.flush()
     except (ConfigurationError, Malformed) as error:
         return _say(args, str(error), 2)
     except Refused as error:
@@ -93,10 +95,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(args, str(error), 1)
     except OperationalError as error:
         return _say(args, f"the database cannot be used: {error.orig}\n  check database.url and that it is running", 1)
+    except BrokenPipeError:  # whoever reads has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         return _say(args, f"{error.filename or 'a file'}: {error.strerror}", 1)
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 def _with_config(run: Callable[[argparse.Namespace, HubConfig], int], args: argparse.Namespace) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from agent.config import load
 from protocols.errors import ConfigurationError
 from protocols.measurement.definition import ISO, PRESETS, Charge, Definition, Mtbf
 from tests.agent import factory
+from tests.support.commands import BIN
 
 
 def test_it_lists_every_preset_with_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,3 +62,13 @@ def test_a_line_takes_a_preset_and_the_switches_that_differ(tmp_path: Path) -> N
 def test_a_switch_that_is_not_known_is_refused(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(ConfigurationError):
         load(factory.write(tmp_path, factory.modbus() + f"\n[line.switches]\n{wrong}\n"))
+
+
+def test_whoever_reads_may_have_seen_enough() -> None:
+    """As in `linetally-agent definition --explain | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:
+        command = [BIN / "linetally-agent", "definition", "--explain"]
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")

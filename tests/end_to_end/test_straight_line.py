@@ -31,7 +31,7 @@ from protocols.measurement.account import CalendarKind, TimeAccount, Window
 from tests.reference.line_truth import Moment, Timeline, timeline
 from tests.support.commands import Cast, answers, command, json_of
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
 
 HERE = Path(__file__).parent
 SPEED = 120
