@@ -68,7 +68,7 @@ def test_whoever_reads_may_have_seen_enough() -> None:
     """As in `linetally-agent definition --explain | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
-    with open(writing, "wb") as closed:
-        command = [BIN / "linetally-agent", "definition", "--explain"]
-        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False)
+    command = [str(BIN / "linetally-agent"), "definition", "--explain"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
