@@ -1,4 +1,4 @@
-"""How long to wait before trying again: doubling from 1 s to 30 s, with jitter.
+"""How long to wait before trying again: 1 to 2 s at first, doubling up to 15 to 30 s, with jitter.
 
 Decides only the length. Jitter keeps the gateways of a factory from coming back all at once after a power cut.
 """
@@ -22,9 +22,8 @@ class Backoff:
 
     def next_s(self) -> float:
         """Between half of the doubled wait and all of it."""
-        doubled = self._first_s * float(2 ** min(self._tries, 16))
-        wait = min(self._longest_s, doubled)
         self._tries += 1
+        wait = min(self._longest_s, self._first_s * float(2 ** min(self._tries, 16)))
         return wait * (0.5 + random.random() / 2)  # noqa: S311 - spread, not secrecy
 
     def reset(self) -> None:

@@ -301,10 +301,10 @@ class TestRow5AClientThatHangs:
 
 
 class TestRow6Backoff:
-    def test_waits_are_between_half_a_second_and_thirty(self) -> None:
+    def test_waits_are_between_one_second_and_thirty(self) -> None:
         backoff = Backoff()
         waits = [backoff.next_s() for _ in range(12)]
-        assert 0.5 <= waits[0] <= 1.0
+        assert 1 <= waits[0] <= 2
         assert all(15 <= wait <= 30 for wait in waits[6:])
         assert len(set(waits)) == len(waits)  # the gateways of a factory do not come back all at once
 
