@@ -96,7 +96,7 @@ def test_a_silent_device_rests_while_the_other_is_read(free_port: Callable[[], i
                     await link.read(read(2), 0.05)
                 assert await link.read(read(1), 1.0) == [7]
                 assert len(got) == asked + 1
-                now[0] += 1.1  # its rest is over
+                now[0] += 2.1  # its rest is over
                 with pytest.raises(DeviceFailed):
                     await link.read(read(2), 0.05)
                 assert got[-1][6] == 2
@@ -135,7 +135,7 @@ def test_a_link_that_is_down_is_not_tried_at_each_read(free_port: Callable[[], i
                 with pytest.raises(LinkFailed):
                     await link.read(read(), 1.0)
                 assert got == []
-                now[0] += 1.1
+                now[0] += 2.1
                 assert await link.read(read(), 1.0) == [7]
 
     asyncio.run(scenario())
@@ -156,7 +156,7 @@ def test_a_link_that_was_up_again_is_tried_soon_when_it_goes_down(free_port: Cal
                     await link.read(read(address=1), 0.05)
             with pytest.raises(LinkFailed):
                 await link.read(read(), 1.0)
-            now[0] += 1.1
+            now[0] += 2.1
             async with device(port, good):
                 assert await link.read(read(), 1.0) == [7]
 
