@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import socket
 import ssl
 import struct
 import termios
@@ -86,6 +87,9 @@ class BrokerLink:
         except TimeoutError as error:
             await self._stop()
             raise BrokerLost("no answer in time") from error
+        except (socket.gaierror, UnicodeError) as error:
+            await self._stop()
+            raise BrokerLost(f"nobody here knows the name {settings.host}; write the address as broker.host") from error
         except OSError as error:
             await self._stop()
             words = "nothing answers there" if isinstance(error, ConnectionRefusedError) else str(error)
@@ -159,9 +163,9 @@ class BrokerLink:
             try:
                 context = ssl.create_default_context(cafile=str(tls.ca_file))
                 if tls.certificate_file is not None:
-                    context.load_cert_chain(str(tls.certificate_file), str(tls.key_file))
+                    context.load_cert_chain(str(tls.certificate_file), str(tls.key_file), password="")
             except (OSError, ssl.SSLError) as error:
-                mend = "check the paths under [broker.tls] and that the agent's user may read the files"
+                mend = "check the paths under [broker.tls]; the agent's user must read them, and the key have no password"
                 raise ConfigurationError(f"the broker's certificates cannot be used: {error}", mend=mend) from error
             self._client.tls_set_context(context)
         if settings.username is not None:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.x509.oid import NameOID
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.config import TlsSettings
 from agent.mqtt import BrokerLink, BrokerLost
+from protocols.errors import ConfigurationError
 from tests.agent import factory
 from tests.simulators.broker import running_broker
 
@@ -95,5 +104,35 @@ def test_why_it_ended_is_said_in_plain_words(
                 with pytest.raises(BrokerLost) as lost:
                     await made.receive(1)
                 assert str(lost.value) == words
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("host", ["plc..local", "x" * 70, "nowhere.invalid"])
+def test_a_name_that_nobody_knows_is_said(tmp_path: Path, host: str) -> None:
+    async def scenario() -> None:
+        settings = replace(factory.configuration(tmp_path).broker, host=host)
+        with pytest.raises(BrokerLost, match="nobody here knows the name"):
+            async with BrokerLink(settings, "GW-01", TOPIC):
+                pass
+
+    asyncio.run(scenario())
+
+
+def test_a_key_with_a_password_is_refused_and_asks_nobody(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "GW-01")])
+    now = datetime.now(UTC)
+    built = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    certificate, locked = tmp_path / "client.pem", tmp_path / "client.key"
+    certificate.write_bytes(built.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    locked.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+    tls = TlsSettings(certificate, certificate, locked)
+
+    async def scenario() -> None:
+        settings = replace(factory.configuration(tmp_path).broker, tls=tls)
+        with pytest.raises(ConfigurationError, match="the key have no password"):
+            async with BrokerLink(settings, "GW-01", TOPIC):
+                pass
 
     asyncio.run(scenario())
