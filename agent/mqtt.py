@@ -165,7 +165,7 @@ class BrokerLink:
                 if tls.certificate_file is not None:
                     context.load_cert_chain(str(tls.certificate_file), str(tls.key_file), password="")
             except (OSError, ssl.SSLError) as error:
-                mend = "check the paths under [broker.tls]; the agent's user must read them, and the key have no password"
+                mend = "check the paths in [broker.tls]; the agent's user must read them, and the key have no password"
                 raise ConfigurationError(f"the broker's certificates cannot be used: {error}", mend=mend) from error
             self._client.tls_set_context(context)
         if settings.username is not None:
