@@ -1,6 +1,7 @@
 """One line at work: what its source reads goes in, closed windows come out.
 
-Decides how long a value may be under way, and what a source's times are worth. Measuring is the meter's.
+Decides how long a value may be under way, what a source's times are worth, and that nothing counts which waited while
+the agent stood still. Measuring is the meter's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from protocols.measurement.account import Window
 
 CLOCK_TOLERANCE_MS: Final = 2000
 """Real milliseconds by which a PLC's clock may differ before the gateway's is used (oee.md, edge rules)."""
+STILL_S: Final = 5.0
+"""So long (real) after it was last measured, which is once a second, a line has stood still: longer than a slow card
+holds a write up, shorter than `staleness_s` is by default."""
+_CALM_S: Final = 600.0
+"""Each time it must have stood twice as long, until it was well for so long: one that is always late would only connect
+again and again."""
 _TRANSIT_MS: Final = 500  # ours: network and event loop
 _I64: Final = 2**63
 _LATE_SAID_EACH: Final = 100  # ours: a slow network would fill the log
@@ -56,6 +63,8 @@ class Line:
 
     `delay_ms`: how far (in the clock's ms) measuring stays behind now: the watermark is now less this. What a window
     says is settled when the watermark has passed it. `connected_s`: the monotonic second at which reading began.
+    `stood`: the agent stood still (a stopped process, a machine that slept, a processor or disk that held all up). What
+    comes may be old then, and nothing is taken until `wake`, after which reading must begin with a new connection.
     """
 
     def __init__(self, settings: LineSettings, meter: RawMeter, clock: Clock) -> None:
@@ -63,6 +72,7 @@ class Line:
         self.meter = meter
         self.link = "not connected yet"
         self.reading = False
+        self.stood = False
         self.last: dict[int, tuple[int | None, int | None, int]] = {}  # of a column: value, source's time, ours
         self.report: Callable[[], dict[str, Any]] | None = None  # what the source tells of itself
         self.tried_s = self.connected_s = time.monotonic()
@@ -78,6 +88,10 @@ class Line:
         self._unknown_ms: dict[int, int] = {}  # of a column without a good value: since when
         self._clock_doubted = False
         self._late_said = 0
+        self._measured_ms = math.inf  # by the clock that goes on while the machine sleeps; not measured yet
+        self._stood_ms = -math.inf
+        self._least_still_ms = STILL_S * 1000 * clock.speed
+        self._still_ms = self._least_still_ms
 
     @property
     def late_count(self) -> int:
@@ -87,6 +101,8 @@ class Line:
     def begin(self, since_ms: int | None = None) -> None:
         """The source begins anew: values that it reports with older times hold from `since_ms` on, or from now."""
         self.tried()
+        if self._is_still():
+            return
         self._connected_ms = self._clock.now_ms() if since_ms is None else since_ms
         self._unknown_ms = {tag.column: self._connected_ms for tag in self.settings.tags}
 
@@ -97,6 +113,8 @@ class Line:
     def connected(self, words: str) -> None:
         """The source reads."""
         self.tried()
+        if self._is_still():
+            return
         self.reading = True
         self.connected_s = time.monotonic()
         self.link = words
@@ -108,6 +126,8 @@ class Line:
 
     def put_all(self, values: Iterable[Fresh]) -> None:
         """Fresh values of one answer, in their order."""
+        if self._is_still():
+            return
         now = self._clock.now_ms()
         last, unknown = self.last, self._unknown_ms
         told: int | None = None
@@ -151,6 +171,8 @@ class Line:
     def alive(self, age_ms: float = 0.0) -> None:
         """The source heard of its peer `age_ms` real milliseconds ago."""
         self.tried()
+        if self._is_still():
+            return
         self._image.alive(self._clock.now_ms() - round(age_ms * self._scale))
 
     def tried(self) -> None:
@@ -167,14 +189,42 @@ class Line:
     def lost(self, words: str) -> None:
         """The source knows nothing any more."""
         self.tried()
+        if not self._is_still():
+            self._lose(words)
+
+    def _lose(self, words: str) -> None:
         self.reading = False
         self._image.lose(self._clock.now_ms())
         if words != self.link:
             self.log.warning("%s", words)
         self.link = words
 
+    def wake(self) -> None:
+        """Who read this line has ended: what comes from now on is new."""
+        self.stood = False
+        self._measured_ms = math.inf
+
+    def _is_still(self) -> bool:
+        """Looked at before anything is taken: on waking, what waited in a socket comes before the next measure, and
+        more of it after."""
+        elapsed_ms = self._clock.boot_ms()
+        still_ms = elapsed_ms - self._measured_ms
+        if not self.stood and still_ms > self._still_ms:
+            self.stood = True
+            self._stood_ms = elapsed_ms
+            self._still_ms *= 2
+            self._lose(
+                f"the agent stood still for {still_ms / 1000 / self._scale:.0f} s (stopped, asleep, or held up by "
+                "processor or disk): what waited meanwhile is too old to count; connecting again"
+            )
+        return self.stood
+
     def close_windows(self, now_ms: int) -> list[Window]:
         """Measures up to now less the delay, and gives the windows that this closed."""
+        self._is_still()
+        self._measured_ms = elapsed_ms = self._clock.boot_ms()
+        if elapsed_ms - self._stood_ms > _CALM_S * 1000 * self._scale:
+            self._still_ms = self._least_still_ms
         until_ms = now_ms - self.delay_ms
         if until_ms <= self.meter.closed_until_ms:
             return []  # the clock was set back: wait until it comes by again

@@ -10,6 +10,7 @@ import asyncio
 import importlib.util
 import ssl
 import struct
+import time
 from secrets import randbelow
 from typing import Final
 
@@ -101,8 +102,11 @@ class Wire(ModbusProtocol):
             self._sent = self._framer.buildFrame(request)
             self.send(self._sent)
             on_line_s = (_RTU_BYTES + size) * self._character_s + self._silence_s
+            asked_s = _boottime_s()
             async with asyncio.timeout(timeout_s + on_line_s):
                 data = await self._answer
+            if _boottime_s() - asked_s > timeout_s + on_line_s:
+                raise TimeoutError  # the loop's clock stands while the machine sleeps: it lay there, and is as old
         except TimeoutError:
             self.failed = "no answer in time"
             raise NoAnswer(self.failed) from None
@@ -185,6 +189,10 @@ class Wire(ModbusProtocol):
         self.failed = self.failed or str(wrong)
         self.callback_connected()  # whoever waits for it looks at `failed`
         self._resolve(wrong)
+
+
+def _boottime_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _parameters(link: ModbusLink, timeout_s: float) -> CommParams:

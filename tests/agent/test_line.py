@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.clock import ManualClock
-from agent.line import Line
+from agent.line import STILL_S, Line
 from agent.raw_meter import RawMeter
 from protocols.measurement.account import Category, TimeAccount, Window, total
 from protocols.plc.roles import SignalRole
@@ -182,3 +182,102 @@ def test_values_of_one_answer_are_what_they_would_be_one_by_one(
     rows = [running.line._image.release(START + 100_000) for running in (one_by_one, together)]
     assert rows[0] == rows[1]
     assert one_by_one.line.last == together.line.last
+
+
+class Reading:
+    """A line by a machine's clock, with its source: 10 pieces a second, told as they are made."""
+
+    def __init__(self, folder: Path, speed: float) -> None:
+        settings = factory.configuration(folder, factory.opcua()).lines[0]
+        self.clock = ManualClock(START, b"\1" * 16)
+        self.clock.speed = speed
+        self.line = Line(settings, RawMeter(settings.configuration, START), self.clock)
+        self.second_ms = round(1000 * speed)
+
+    def go_on(self, seconds: float) -> None:
+        self.clock.advance_to(self.clock.now_ms() + round(seconds * self.second_ms))
+
+    def told(self) -> bool:
+        """Whether what the source tells now is taken."""
+        now = self.clock.now_ms()
+        self.line.put(SignalRole.TOTAL, now // 100, now)
+        self.line.alive()
+        taken, heard = self.line.last.get(SignalRole.TOTAL), self.line._image._alive_ms
+        assert (heard == now) == (taken == (now // 100, now, now))
+        return heard == now
+
+    def measure(self, seconds: int = 1) -> None:
+        for _ in range(seconds):
+            self.go_on(1)
+            self.line.close_windows(self.clock.now_ms())
+
+    def begin(self) -> None:
+        self.line.begin()
+        self.line.connected("connected")
+
+    def stand(self, seconds: float) -> None:
+        """And connects anew, if that is asked for."""
+        self.go_on(seconds)
+        self.line.close_windows(self.clock.now_ms())
+        if self.line.stood:
+            self.line.wake()
+            self.begin()
+        self.measure()
+
+
+@pytest.mark.parametrize("measured_first", [False, True])
+@pytest.mark.parametrize("speed", [1.0, 60.0])
+def test_what_waited_while_the_agent_stood_still_counts_for_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, speed: float, measured_first: bool
+) -> None:
+    """Whichever comes first on waking, and whatever the old reader does before it has ended."""
+    running = Reading(tmp_path, speed)
+    line = running.line
+    running.begin()
+    running.go_on(30)
+    assert running.told(), "not measured yet: nothing is known of how long that took"
+    running.measure(3)
+    running.go_on(STILL_S)
+    assert running.told(), "a card may hold a write up"
+    line.close_windows(running.clock.now_ms())
+    running.go_on(STILL_S + 0.1)
+    for first in (measured_first, not measured_first):
+        if first:
+            line.close_windows(running.clock.now_ms())
+        else:
+            assert not running.told()
+    assert line.stood and not line.reading
+    assert "the agent stood still for 5 s" in caplog.text
+    said = len(caplog.records)
+    running.measure(2)
+    line.begin()
+    line.connected("connected to what it was connected to")
+    assert not running.told()
+    line.lost("the connection was lost")
+    assert len(caplog.records) == said and "stood still" in line.link and not line.reading
+    line.wake()
+    running.begin()
+    assert running.told() and line.reading
+
+
+def test_a_line_that_is_always_late_does_not_connect_again_and_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = Reading(tmp_path, 1.0)
+    running.begin()
+    running.measure()
+    for _ in range(60):
+        running.stand(9)
+    assert caplog.text.count("stood still for") == 1
+    running.stand(11)
+    assert caplog.text.count("stood still for") == 2
+    running.measure(601)
+    running.stand(6)
+    assert caplog.text.count("stood still for") == 3, "it was well for ten minutes"
+
+
+def test_a_clock_that_something_else_drives_says_nothing_of_a_standstill(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    running.run(START, START + MINUTE)
+    running.tick(START + 10 * MINUTE)
+    assert not running.line.stood

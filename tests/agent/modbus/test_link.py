@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import struct
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from pymodbus.framer import FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
 
 from agent.config_modbus import ModbusLink
+from agent.sources import modbus_wire
 from agent.sources.modbus_frames import NotReading
 from agent.sources.modbus_link import Breaker, DeviceFailed, Link, LinkFailed, Resting
 from agent.sources.modbus_plan import Read
@@ -444,3 +446,35 @@ def test_send_is_the_only_way_to_the_transport() -> None:
         and ast.unparse(node) != "link.transport"  # a word of the configuration
     ]
     assert sorted(ways) == ["modbus_wire.py: self.send", "modbus_wire.py: super().send"]
+
+
+@pytest.mark.parametrize("asleep", [True, False], ids=["the machine slept", "the loop was held up"])
+def test_an_answer_that_lay_there_is_refused_and_the_next_is_of_now(
+    free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch, asleep: bool
+) -> None:
+    """Its bytes are in time for the socket, but it says what was before."""
+
+    async def scenario() -> None:
+        port = free_port()
+        slept_s = [0.0]
+        boottime_s = modbus_wire._boottime_s
+        monkeypatch.setattr(modbus_wire, "_boottime_s", lambda: boottime_s() + slept_s[0])
+        looked: list[str] = []
+
+        def late(request: bytes) -> bytes:
+            if not looked:
+                looked.append("late")
+                if asleep:
+                    slept_s[0] = 60.0
+                else:  # what is written now is there when the loop looks at its sockets and its timers again
+                    asyncio.get_running_loop().call_soon(time.sleep, 0.6)
+            return good(request)
+
+        async with device(port, late) as got:
+            with Link(ModbusLink("tcp", "127.0.0.1", port)) as link:
+                with pytest.raises(DeviceFailed, match="no answer in time"):
+                    await link.read(read(), 0.5)
+                assert await link.read(read(), 0.5) == [7]
+                assert len(got) == 2
+
+    asyncio.run(scenario())
