@@ -101,8 +101,6 @@ class Line:
     def begin(self, since_ms: int | None = None) -> None:
         """The source begins anew: values that it reports with older times hold from `since_ms` on, or from now."""
         self.tried()
-        if self._is_still():
-            return
         self._connected_ms = self._clock.now_ms() if since_ms is None else since_ms
         self._unknown_ms = {tag.column: self._connected_ms for tag in self.settings.tags}
 

@@ -258,6 +258,12 @@ def test_what_waited_while_the_agent_stood_still_counts_for_nothing(
     line.wake()
     running.begin()
     assert running.told() and line.reading
+    running.measure()
+    running.go_on(60)
+    assert not running.told()
+    line.wake()  # before it is measured again
+    running.begin()
+    assert running.told() and line.reading
 
 
 def test_a_line_that_is_always_late_does_not_connect_again_and_again(
