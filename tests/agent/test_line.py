@@ -194,6 +194,10 @@ class Reading:
         self.line = Line(settings, RawMeter(settings.configuration, START), self.clock)
         self.second_ms = round(1000 * speed)
 
+    @property
+    def state(self) -> tuple[bool, bool]:
+        return self.line.stood, self.line.reading
+
     def go_on(self, seconds: float) -> None:
         self.clock.advance_to(self.clock.now_ms() + round(seconds * self.second_ms))
 
@@ -246,7 +250,7 @@ def test_what_waited_while_the_agent_stood_still_counts_for_nothing(
             line.close_windows(running.clock.now_ms())
         else:
             assert not running.told()
-    assert line.stood and not line.reading
+    assert running.state == (True, False)
     assert "the agent stood still for 5 s" in caplog.text
     said = len(caplog.records)
     running.measure(2)
@@ -254,16 +258,17 @@ def test_what_waited_while_the_agent_stood_still_counts_for_nothing(
     line.connected("connected to what it was connected to")
     assert not running.told()
     line.lost("the connection was lost")
-    assert len(caplog.records) == said and "stood still" in line.link and not line.reading
+    assert len(caplog.records) == said and "stood still" in line.link
+    assert running.state == (True, False)
     line.wake()
     running.begin()
-    assert running.told() and line.reading
+    assert running.told() and running.state == (False, True)
     running.measure()
     running.go_on(60)
     assert not running.told()
     line.wake()  # before it is measured again
     running.begin()
-    assert running.told() and line.reading
+    assert running.told() and running.state == (False, True)
 
 
 def test_a_line_that_is_always_late_does_not_connect_again_and_again(
