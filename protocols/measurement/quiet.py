@@ -17,9 +17,6 @@ from protocols.measurement.kernels import scan as k
 from protocols.plc.roles import ROLES, SignalRole
 
 _LARGEST: Final = 2**60
-_MS_PER_HOUR: Final = 3_600_000
-_YEAR_MS: Final = 31_536_000_000
-_SLACK: Final = 2  # as of scan.unwrap
 _SPEED: Final = int(SignalRole.SPEED)
 _HEARTBEAT: Final = int(SignalRole.HEARTBEAT)
 
@@ -114,9 +111,9 @@ class QuietRows:
         counts = self._counts(values)
         steps = list(map(sub, counts, self._last))
         # A lane's own limit is that of the time since it was read: at least the first, at most the second.
-        if steps and (min(steps) < 0 or max(steps) > self._limit(gap_ms) or max(counts) >= _LARGEST):
+        if steps and (min(steps) < 0 or max(steps) > k.most_pieces(gap_ms, self._per_hour) or max(counts) >= _LARGEST):
             return False
-        if self._per_hour > 0 and self._least_modulus <= self._limit(longest_ms):
+        if self._per_hour > 0 and self._least_modulus <= k.most_pieces(longest_ms, self._per_hour):
             return False
         if any(steps):
             self._count(time_ms, steps)
@@ -131,11 +128,6 @@ class QuietRows:
         else:
             self._since = None
         return True
-
-    def _limit(self, gap_ms: int) -> int:
-        if self._per_hour <= 0:
-            return _LARGEST
-        return self._per_hour * min(gap_ms, _YEAR_MS) * 3 // (2 * _MS_PER_HOUR) + _SLACK
 
     def _count(self, time_ms: int, steps: list[int]) -> None:
         if time_ms > self._open_until_ms:

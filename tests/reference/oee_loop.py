@@ -33,6 +33,7 @@ class Row:
 @dataclass
 class Rules:
     """What the measurement depends on, in ticks. `per_tick(dt)`: the most that the line can make in dt ticks.
+    `transit`: how long a value may have been under way when it came; the next one may have come at once.
 
     `machine`: packml, values, running, speed or pieces. `counters`: signal -> (role, modulus, BCD). `allowed`: product
     -> ticks from one piece to the next. `planned(tick)`: (SCHEDULED, PLANNED_DOWN or NOT_SCHEDULED, shift).
@@ -42,6 +43,7 @@ class Rules:
     staleness: int
     minor: int
     per_tick: Callable[[int], int]
+    transit: int
     late: int
     counters: Mapping[str, tuple[str, int, bool]]
     planned: Callable[[int], tuple[str, str]]
@@ -194,7 +196,7 @@ def readings(rows: Sequence[Row], rules: Rules) -> list[Reading]:
             if last is None or since is None:
                 last, since = raw, row.at
                 continue
-            pieces, broke, last = step(raw, last, modulus, rules.per_tick(row.at - since), rules.late)
+            pieces, broke, last = step(raw, last, modulus, rules.per_tick(row.at - since + rules.transit), rules.late)
             out.append(Reading(row.at, signal, pieces, broke, row.at - since > rules.staleness))
             if rules.heartbeat and not pieces and not broke:
                 assert beat is not None

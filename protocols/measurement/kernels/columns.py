@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from protocols.measurement.kernels import scan as k
 from protocols.measurement.kernels.jit import fetch, kernel, part
-from protocols.measurement.kernels.scan import I64, U8, U32, scan
-from protocols.measurement.kernels.tiles import BUSY_ROWS, book, close_rows, may_be_quiet, step_limit
+from protocols.measurement.kernels.scan import I64, U8, U32, scan, step_limit
+from protocols.measurement.kernels.tiles import BUSY_ROWS, book, close_rows, may_be_quiet
 from protocols.plc.roles import SignalRole
 from protocols.plc.sample import SampleBlock
 

@@ -11,8 +11,8 @@ For whoever puts a fast path in front of `scan`: a row is QUIET, and does nothin
 2. `valid` is that of the row before;
 3. the columns STATE, MODE, PRODUCT, ORDER, RUNNING, FAULT and REASON equal those of the row before, and SPEED lies on
    the same side of SPEED_ABOVE (columns that the line does not have may be left out);
-4. each counter's step from `last` is 0 <= step <= the limit of `unwrap` for the time since it was read, and the
-   modulus is 0 or above that limit (BCD: leave to `scan`).
+4. each counter's step from `last` is 0 <= step <= `step_limit` for the time since it was read (TRANSIT_MS and all),
+   and the modulus is 0 or above that limit (BCD: leave to `scan`).
 
 After quiet rows set LAST_MS, HEART and HEART_MS (time of the last change), and each counter's `last` and `since`; a
 step goes into a delta row: the steps of one counter with no flags and within one cell of its CELL_MS grid, (a, b],
@@ -95,6 +95,9 @@ EVENT_MOVE: Final = 2  # from one known state to another; value: 1 if PackML doe
 RUNS_A_ROW: Final = 3
 EVENTS_A_ROW: Final = 4
 
+TRANSIT_MS: Final = 2_000
+"""How long a value may be under way before it is taken in (*ours*): a disk that syncs, a busy gateway, a slow line."""
+
 _MS_PER_HOUR: Final = 3_600_000
 _YEAR_MS: Final = 31_536_000_000
 _UNKNOWN: Final = 0
@@ -106,6 +109,7 @@ _EXECUTE: Final = 6
 _ABORTED: Final = 9
 _SLACK: Final = 2  # pieces that may fall on either side of a poll
 _LARGEST: Final = 2**61  # a difference of two numbers below it cannot overflow
+_NO_LIMIT: Final = 2**61
 _R_STATE: Final = int(SignalRole.STATE)
 _R_MODE: Final = int(SignalRole.MODE)
 _R_PRODUCT: Final = int(SignalRole.PRODUCT)
@@ -117,11 +121,23 @@ _R_HEARTBEAT: Final = int(SignalRole.HEARTBEAT)
 _R_REASON: Final = int(SignalRole.REASON)
 
 
+def most_pieces(dt_ms: int, max_per_hour: int) -> int:
+    """The most pieces that a counter may step by where its values were taken in `dt_ms` apart: half as many again as
+    the line makes in this time and TRANSIT_MS, since the value before may have been under way so long and this one not
+    at all. A very large number where `max_per_hour` is 0: nobody knows."""
+    if max_per_hour <= 0:
+        return _NO_LIMIT
+    return max_per_hour * (min(dt_ms, _YEAR_MS) + TRANSIT_MS) * 3 // (2 * _MS_PER_HOUR) + _SLACK
+
+
+step_limit: Final = part(most_pieces)
+
+
 @part
 def unwrap(raw: int, last: int, dt_ms: int, modulus: int, max_per_hour: int) -> tuple[int, int, int]:
     """(pieces, whether the count broke, the new reference) for one counter step.
 
-    In order: forwards within the line's limit; roll-over by the modulus; restart from 0; a little backwards (a
+    In order: forwards within `step_limit`; roll-over by the modulus; restart from 0; a little backwards (a
     late value: the high-water mark holds); otherwise the counter was set by hand and counts from there.
     A break means that the true count is at least what is counted.
     """
@@ -132,7 +148,7 @@ def unwrap(raw: int, last: int, dt_ms: int, modulus: int, max_per_hour: int) -> 
         if modulus > 0 and step + modulus <= modulus // 2:
             return step + modulus, 0, raw
         return raw, 1, raw
-    limit = max_per_hour * min(dt_ms, _YEAR_MS) * 3 // (2 * _MS_PER_HOUR) + _SLACK
+    limit = step_limit(dt_ms, max_per_hour)
     if 0 <= step <= limit:
         ambiguous = 1 if 0 < modulus <= limit else 0
         return step, ambiguous, raw

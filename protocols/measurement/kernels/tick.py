@@ -12,8 +12,8 @@ import numpy as np
 
 from protocols.measurement.kernels import scan as k
 from protocols.measurement.kernels.jit import kernel, part
-from protocols.measurement.kernels.scan import I64, U8, U32, scan
-from protocols.measurement.kernels.tiles import close_rows, may_be_quiet, step_limit
+from protocols.measurement.kernels.scan import I64, U8, U32, scan, step_limit
+from protocols.measurement.kernels.tiles import close_rows, may_be_quiet
 
 # memory: int64[n, MEMORY + k], of each line: what `scan` left after its last row, and that row.
 STATE: Final = 0

@@ -13,24 +13,12 @@ from typing import Final
 
 from protocols.measurement.kernels import scan as k
 from protocols.measurement.kernels.jit import kernel, part
-from protocols.measurement.kernels.scan import I64, U8, U32, scan
+from protocols.measurement.kernels.scan import I64, U8, U32, scan, step_limit
 
 BUSY_ROWS: Final = 8
 """Rows that go to `scan` at once where nothing is quiet."""
 
-_NO_LIMIT: Final = 2**61
 _LARGEST: Final = 2**61
-_MS_PER_HOUR: Final = 3_600_000
-_YEAR_MS: Final = 31_536_000_000
-_SLACK: Final = 2
-
-
-@part
-def step_limit(gap_ms: int, max_per_hour: int) -> int:
-    """The most pieces that `unwrap` takes as they are, after that gap (scan.unwrap)."""
-    if max_per_hour <= 0:
-        return _NO_LIMIT
-    return max_per_hour * min(gap_ms, _YEAR_MS) * 3 // (2 * _MS_PER_HOUR) + _SLACK
 
 
 @part

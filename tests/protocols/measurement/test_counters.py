@@ -7,7 +7,7 @@ import pytest
 from protocols.measurement.kernels.scan import from_bcd, unwrap
 
 HOUR = 3_600_000
-PER_HOUR = 3_600  # one piece a second: within 10 s at most 15 + 2
+PER_HOUR = 3_600  # one piece a second: within 10 s, and 2 s that a value may be under way, at most 18 + 2
 TEN_S = 10_000
 PACKML = 2**31  # its last value is 2147483647
 
@@ -16,15 +16,19 @@ PACKML = 2**31  # its last value is 2147483647
     ("raw", "last", "dt_ms", "modulus", "found"),
     [
         (110, 100, TEN_S, 0, (10, 0, 110)),
-        (117, 100, TEN_S, 0, (17, 0, 117)),  # the limit itself
-        (118, 100, TEN_S, 0, (0, 1, 118)),  # a jump upwards that no machine makes
+        (120, 100, TEN_S, 0, (20, 0, 120)),  # the limit itself
+        (121, 100, TEN_S, 0, (0, 1, 121)),  # a jump upwards that no machine makes
         (60_000, 100, TEN_S, 65_536, (0, 1, 60_000)),
         (4, 65_530, TEN_S, 65_536, (10, 0, 4)),
         (4, 4_294_967_290, TEN_S, 2**32, (10, 0, 4)),
         (4, 2_147_483_642, TEN_S, PACKML, (10, 0, 4)),
         (4, 9_994, TEN_S, 10_000, (10, 0, 4)),
-        (12, 65_530, TEN_S, 65_536, (12, 1, 12)),  # 18 are too many for a roll-over; from 0 it is plausible
+        (15, 65_530, TEN_S, 65_536, (15, 1, 15)),  # 21 are too many for a roll-over; from 0 it is plausible
         (3, 500, TEN_S, 0, (3, 1, 3)),  # the PLC was restarted
+        (20, 500, TEN_S, 0, (20, 1, 20)),
+        (21, 500, TEN_S, 0, (0, 1, 21)),  # more than it can have made since
+        (110, 100, TEN_S, 20, (10, 1, 110)),  # it may have gone round while the value before was under way
+        (110, 100, TEN_S, 21, (10, 0, 110)),
         (497, 500, TEN_S, 65_536, (0, 0, 500)),  # a late value: the high-water mark holds
         (300, 500, TEN_S, 65_536, (0, 1, 300)),  # set by hand
         (200, 100, 20 * HOUR, 65_536, (100, 1, 200)),  # it may have gone round unseen

@@ -149,6 +149,7 @@ def cases(draw: st.DrawFn) -> Case:
         staleness=10,
         minor=minor,
         per_tick=lambda ticks: PER_HOUR * ticks * TICK * 3 // 7_200_000 + 2,
+        transit=2_000 // TICK,
         late=PER_HOUR * 3 // 720 + 2,
         counters=counters,
         planned=plan,
