@@ -16,17 +16,12 @@ from agent.clock import Clock
 from agent.config_line import LineSettings, ModbusSource, OpcuaSource, ReplaySource
 from agent.image import Image, Values
 from agent.raw_meter import RawMeter
+from agent.standstill import Standstill
 from agent.watchdog import READ_LIMIT_S
 from protocols.measurement.account import Window
 
 CLOCK_TOLERANCE_MS: Final = 2000
 """Real milliseconds by which a PLC's clock may differ before the gateway's is used (oee.md, edge rules)."""
-STILL_S: Final = 5.0
-"""So long (real) after it was last measured, which is once a second, a line has stood still: longer than a slow card
-holds a write up, shorter than `staleness_s` is by default."""
-_CALM_S: Final = 600.0
-"""Each time it must have stood twice as long, until it was well for so long: one that is always late would only connect
-again and again."""
 _TRANSIT_MS: Final = 500  # ours: network and event loop
 _I64: Final = 2**63
 _LATE_SAID_EACH: Final = 100  # ours: a slow network would fill the log
@@ -88,10 +83,7 @@ class Line:
         self._unknown_ms: dict[int, int] = {}  # of a column without a good value: since when
         self._clock_doubted = False
         self._late_said = 0
-        self._measured_ms = math.inf  # by the clock that goes on while the machine sleeps; not measured yet
-        self._stood_ms = -math.inf
-        self._least_still_ms = STILL_S * 1000 * clock.speed
-        self._still_ms = self._least_still_ms
+        self._standstill = Standstill(clock)
 
     @property
     def late_count(self) -> int:
@@ -146,10 +138,14 @@ class Line:
         """From when on a good value holds whose column had one before."""
         if 0 < self._connected_ms - time_ms <= self._tolerance_ms:
             time_ms = self._connected_ms  # its clock is a little behind
-        if abs(time_ms - now) > self._tolerance_ms:
+        if abs(time_ms - now) > self._tolerance_ms and not self._was_held_up(now - time_ms):
             self._doubt(time_ms - now)
             time_ms = now
         return time_ms
+
+    def _was_held_up(self, age_ms: int) -> bool:
+        """Whether a value is so old since all was held up here: its own time is right then, as is the PLC's clock."""
+        return 0 < age_ms <= self._tolerance_ms + self._standstill.held_up_ms
 
     def _put_unknown(self, column: int, value: int | None, time_ms: int, now: int) -> None:
         """A value that is not good, or the first good one after it."""
@@ -200,29 +196,23 @@ class Line:
     def wake(self) -> None:
         """Who read this line has ended: what comes from now on is new."""
         self.stood = False
-        self._measured_ms = math.inf
+        self._standstill.begin()
 
     def _is_still(self) -> bool:
         """Looked at before anything is taken: on waking, what waited in a socket comes before the next measure, and
         more of it after."""
-        elapsed_ms = self._clock.boot_ms()
-        still_ms = elapsed_ms - self._measured_ms
-        if not self.stood and still_ms > self._still_ms:
+        if not self.stood and (still_s := self._standstill.look()):
             self.stood = True
-            self._stood_ms = elapsed_ms
-            self._still_ms *= 2
             self._lose(
-                f"the agent stood still for {still_ms / 1000 / self._scale:.0f} s (stopped, asleep, or held up by "
-                "processor or disk): what waited meanwhile is too old to count; connecting again"
+                f"the agent stood still for {still_s:.0f} s (stopped, asleep, or held up by processor or disk): what "
+                "waited meanwhile is too old to count; connecting again"
             )
         return self.stood
 
     def close_windows(self, now_ms: int) -> list[Window]:
         """Measures up to now less the delay, and gives the windows that this closed."""
         self._is_still()
-        self._measured_ms = elapsed_ms = self._clock.boot_ms()
-        if elapsed_ms - self._stood_ms > _CALM_S * 1000 * self._scale:
-            self._still_ms = self._least_still_ms
+        self._standstill.measured()
         until_ms = now_ms - self.delay_ms
         if until_ms <= self.meter.closed_until_ms:
             return []  # the clock was set back: wait until it comes by again

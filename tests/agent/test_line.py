@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.clock import ManualClock
-from agent.line import STILL_S, Line
+from agent.line import Line
 from agent.raw_meter import RawMeter
+from agent.standstill import STILL_S
 from protocols.measurement.account import Category, TimeAccount, Window, total
 from protocols.plc.roles import SignalRole
 from tests.agent import factory
@@ -291,4 +292,47 @@ def test_a_clock_that_something_else_drives_says_nothing_of_a_standstill(tmp_pat
     running = Running(tmp_path)
     running.run(START, START + MINUTE)
     running.tick(START + 10 * MINUTE)
+    assert not running.line.stood
+
+
+@pytest.mark.parametrize("measured_first", [False, True])
+@pytest.mark.parametrize("speed", [1.0, 60.0])
+def test_a_value_that_waited_for_us_holds_from_its_own_time(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    speed: float,
+    measured_first: bool,
+) -> None:
+    """A disk held all up for 4 s: that is no fault of the PLC's clock."""
+    running = Reading(tmp_path, speed)
+    running.begin()
+    running.measure(3)
+    assert running.told()
+    running.measure()
+    taken: list[int] = []
+    monkeypatch.setattr(running.line._image, "put", lambda time_ms, values: taken.append(time_ms))
+
+    def age_s(told_s: float) -> float:
+        now = running.clock.now_ms()
+        running.line.put(SignalRole.TOTAL, 1, now - round(told_s * running.second_ms))
+        return (now - taken[-1]) / running.second_ms
+
+    running.go_on(4)
+    if measured_first:
+        running.line.close_windows(running.clock.now_ms())
+    assert age_s(3.9) == 3.9
+    assert not caplog.records
+    assert age_s(-3.9) == 0, "nobody is held up before the time"
+    assert age_s(8.0) == 0
+    running.measure()
+    assert age_s(3.9) == 3.9, "more of it comes a moment later"
+    running.measure(3)
+    assert age_s(3.9) == 0
+    running.go_on(4)
+    assert age_s(3.9) == 3.9
+    running.line.wake()
+    running.begin()
+    running.line.put(SignalRole.TOTAL, 1, running.clock.now_ms())
+    assert age_s(3.9) == 0, "of a new connection nothing waited"
     assert not running.line.stood
