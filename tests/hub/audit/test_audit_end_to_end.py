@@ -60,7 +60,8 @@ def test_minutes_that_are_asked_for_come_from_the_agent_and_give_the_signed_inte
 
         # The minutes, and the time after them in which a stop may turn out to be a minor one, are in signed records.
         until = ("--from", "2026-03-02T23:35:00+08:00", "--to", "2026-03-02T23:37:00+08:00")
-        cast.until(lambda: [line["asked"] for line in replayed(*until)["lines"]] == [2, 2], "thirteen minutes", 120)
+        # More than two windows where a line is first seen in these minutes: its product is a cut.
+        cast.until(lambda: min(line["asked"] for line in replayed(*until)["lines"]) >= 2, "thirteen minutes", 120)
         told = json_of(
             "linetally-hub", "audit", "challenge", "P-1", "--config", config, *(w for at in AT for w in ("--at", at))
         )
