@@ -206,7 +206,7 @@ def test_a_password_or_certificate_that_is_not_there_ends_no_measuring(
         publishing = asyncio.create_task(agent.publisher.run())
         text = agent.path.read_text()
         for table, words in (
-            ('[broker.tls]\nca_file = "ca.crt"', "check the paths under [broker.tls]"),
+            ('[broker.tls]\nca_file = "ca.crt"', "check the paths in [broker.tls]"),
             ('username = "GW-01"\npassword_file = "password"', "a file with the password in its first line"),
         ):
             agent.path.write_text(text.replace("port = 1\n", f"port = {port}\n{table}\n"))
