@@ -199,9 +199,13 @@ def test_over_a_broker_a_lost_gateway_is_dead_and_born_again(
 
     host = paho.Client(CallbackAPIVersion.VERSION2, client_id="scada", protocol=paho.MQTTv5)
     host.on_connect = lambda client, *_: client.subscribe("spBv1.0/Tai Po/+/GW-01/#")
-    host.on_message = lambda _c, _d, message: (
-        None if "NCMD" in message.topic else heard.append((message.topic, message.payload))
-    )
+
+    def hear(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        # The embedded broker at times says the will of one that said goodbye; the same death twice is one to a host.
+        if "NCMD" not in message.topic and (message.topic, message.payload) not in heard[-1:]:
+            heard.append((message.topic, message.payload))
+
+    host.on_message = hear
     with Spool.open(tmp_path) as spool, running_broker(tmp_path, port):
         host.connect("127.0.0.1", port)
         host.loop_start()
