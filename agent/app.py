@@ -314,8 +314,8 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         about = getattr(record, "line", record.name.split(".")[0])
         mark = "error: " if record.levelno >= logging.ERROR else ""
-        time = "" if self._journal else f"{self.formatTime(record, '%H:%M:%S')} "
-        text = f"{time}{about:<10} {mark}{record.getMessage()}"
+        moment = "" if self._journal else f"{self.formatTime(record, '%H:%M:%S')} "
+        text = f"{moment}{about:<10} {mark}{record.getMessage()}"
         if record.exc_info is not None:
             text += f"\n{self.formatException(record.exc_info)}"
         return shown(text, record.levelno, journal=self._journal)
